@@ -1,0 +1,33 @@
+# Every target sets itself up: a virtual environment in .venv, made from pyproject.toml.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check soak bench screenshots docs clean
+
+.venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "QUBIX needs Python 3.11 or newer; this is $$($(PYTHON) --version). Set PYTHON=…" >&2; exit 1; }
+	@echo "Setting up .venv (once, about a minute) …"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: .venv/ready
+	@exec $(BIN)/qubix demo
+
+test: .venv/ready
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: .venv/ready
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+screenshots: .venv/ready
+	@$(BIN)/python -m screenshots.make
+
+docs: .venv/ready
+	@$(BIN)/python -m qubix_tui.protocol.asyncapi > docs/asyncapi.yaml
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""The embedded hub: who is online, what they say, and who hears it."""

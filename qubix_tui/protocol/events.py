@@ -1,0 +1,340 @@
+"""Hub → client messages: the ``data`` of each type, and the table of types."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from qubix_tui.protocol.errors import ErrorCode
+from qubix_tui.protocol.records import (
+    Headline,
+    HistoryPoint,
+    Job,
+    JobProgress,
+    Metrics,
+    Provider,
+    ProviderStatus,
+)
+from qubix_tui.protocol.requests import JobAttempt
+from qubix_tui.protocol.types import Amount, Count, Id, JsonObject, Name, RequestId, Sentence, Timestamp, Wire
+
+
+class Heartbeat(Wire, frozen=True, kw_only=True):
+    """What the hub expects of a client, in seconds."""
+
+    ping_every: Amount = 30
+    timeout: Amount = 60
+
+
+class Connected(Wire, frozen=True, kw_only=True):
+    """The first message on every connection."""
+
+    client_id: Id
+    protocol: Count
+    version: Name
+    role: Name
+    heartbeat: Heartbeat = Heartbeat()
+    timestamp: Timestamp
+
+
+class Pong(Wire, frozen=True, kw_only=True):
+    """``echo`` is the ``data`` of the ping, if it had any."""
+
+    timestamp: Timestamp
+    echo: Any = msgspec.UNSET
+
+
+class Subscribed(Wire, frozen=True, kw_only=True):
+    """Confirms a subscription. ``offset`` is the channel's newest; None for wildcards."""
+
+    subscription: Name
+    epoch: Name | None = None
+    offset: Count | None = None
+    recovered: bool = False
+
+
+class Unsubscribed(Wire, frozen=True, kw_only=True):
+    """Confirms the end of a subscription."""
+
+    subscription: Name
+
+
+class Authenticated(Wire, frozen=True, kw_only=True):
+    """The role that the connection has from now on."""
+
+    role: Name
+    subject: Name | None = None
+
+
+class JobOrder(Wire, frozen=True, kw_only=True):
+    """What an agent is to do with a job that it held when it registered."""
+
+    job_id: Id
+    attempt: Count
+    do: Literal["continue", "stop"]
+
+
+class Registered(Wire, frozen=True, kw_only=True):
+    """Confirms ``provider:register``."""
+
+    provider_id: Id
+    session: Count
+    jobs: list[JobOrder] = []
+
+
+class Ok(Wire, frozen=True, kw_only=True):
+    """Done, and nothing to add."""
+
+
+class Ack(Wire, frozen=True, kw_only=True):
+    """All of a job's messages up to ``seq`` are safe with the hub."""
+
+    job_id: Id
+    attempt: Count
+    seq: Count
+    stale: bool = False
+
+
+class Renewed(Wire, frozen=True, kw_only=True):
+    """Which leases go on, and which jobs must stop."""
+
+    jobs: list[JobAttempt]
+    stop: list[JobAttempt] = []
+
+
+class Submitted(Wire, frozen=True, kw_only=True):
+    """The job is durable."""
+
+    job_id: Id
+
+
+class History(Wire, frozen=True, kw_only=True):
+    """A page of a provider's past, oldest first."""
+
+    provider_id: Id
+    points: list[HistoryPoint]
+    page: Count
+    pages: Count
+
+
+class StatusChanged(Wire, frozen=True, kw_only=True):
+    """``data`` of PROVIDER_STATUS_CHANGED."""
+
+    provider_id: Id
+    status: ProviderStatus
+    timestamp: Timestamp
+
+
+class MetricsUpdate(Wire, frozen=True, kw_only=True):
+    """``data`` of an outgoing GPU_METRICS_UPDATE; ``timestamp`` is when the hub received it."""
+
+    provider_id: Id
+    metrics: Metrics
+    timestamp: Timestamp
+
+
+class JobProgressed(Wire, frozen=True, kw_only=True):
+    """``data`` of an outgoing JOB_PROGRESS."""
+
+    job_id: Id
+    provider_id: Id | None = None
+    progress: JobProgress
+    timestamp: Timestamp
+
+
+class JobLogged(Wire, frozen=True, kw_only=True):
+    """``data`` of an outgoing JOB_LOGS. ``from`` is the byte offset of ``text``."""
+
+    job_id: Id
+    stream: Literal["stdout", "stderr"]
+    from_: Count = msgspec.field(name="from")
+    text: str
+    dropped: Count = 0
+    timestamp: Timestamp
+
+
+class JobCompleted(Wire, frozen=True, kw_only=True):
+    """``data`` of an outgoing JOB_COMPLETED: exactly one per job."""
+
+    job_id: Id
+    provider_id: Id | None = None
+    status: Literal["completed", "failed", "cancelled"]
+    reason: Sentence | None = None
+    result: Any = None
+    cost_micros: Count | None = None
+    timestamp: Timestamp
+
+
+class MarketplaceUpdate(Wire, frozen=True, kw_only=True, tag_field="kind"):
+    """Base of the kinds of MARKETPLACE_UPDATE."""
+
+
+class FleetSnapshot(MarketplaceUpdate, tag="snapshot", frozen=True, kw_only=True):
+    """A page of all providers. A snapshot is complete when page ``pages`` came."""
+
+    providers: list[Provider]
+    page: Count
+    """From 1."""
+    pages: Count
+
+
+class FleetDigest(MarketplaceUpdate, tag="metrics", frozen=True, kw_only=True):
+    """The headline metrics of providers with a newer sample."""
+
+    providers: list[Headline]
+
+
+class ProviderSnapshot(MarketplaceUpdate, tag="provider_snapshot", frozen=True, kw_only=True):
+    """One provider's present and past (extension): page 1 carries the record and the last metrics."""
+
+    provider_id: Id
+    provider: Provider | None = None
+    metrics: Metrics | None = None
+    metrics_timestamp: Timestamp | None = None
+    history: list[HistoryPoint] = []
+    page: Count
+    """From 1."""
+    pages: Count
+
+
+class JobSnapshot(MarketplaceUpdate, tag="job_snapshot", frozen=True, kw_only=True):
+    """One job's record (extension); the tail of its log follows as JOB_LOGS."""
+
+    job_id: Id
+    job: Job | None = None
+
+
+class ProviderUpdated(MarketplaceUpdate, tag="provider_updated", frozen=True, kw_only=True):
+    """A provider's record changed."""
+
+    provider: Provider
+
+
+class ProviderRemoved(MarketplaceUpdate, tag="provider_removed", frozen=True, kw_only=True):
+    """An operator removed a provider, or a simulated one left."""
+
+    provider_id: Id
+
+
+class JobCreated(MarketplaceUpdate, tag="job_created", frozen=True, kw_only=True):
+    """A job was submitted."""
+
+    job: Job
+
+
+class JobStateChanged(MarketplaceUpdate, tag="job_state", frozen=True, kw_only=True):
+    """A job moved on."""
+
+    job: Job
+
+
+AnyMarketplaceUpdate = (
+    FleetSnapshot
+    | FleetDigest
+    | ProviderSnapshot
+    | JobSnapshot
+    | ProviderUpdated
+    | ProviderRemoved
+    | JobCreated
+    | JobStateChanged
+)
+
+
+class JobAssign(Wire, frozen=True, kw_only=True):
+    """``data`` of ``job:assign``, to the agent alone."""
+
+    job_id: Id
+    attempt: Count
+    workload: Id
+    params: JsonObject = {}
+    gpus: list[Name] = []
+    timeout_seconds: Amount | None = None
+
+
+class JobStart(Wire, frozen=True, kw_only=True):
+    """``data`` of ``job:start``: the agent may start the process now."""
+
+    job_id: Id
+    attempt: Count
+    lease_seconds: Amount
+
+
+class JobStop(Wire, frozen=True, kw_only=True):
+    """``data`` of ``job:stop``."""
+
+    job_id: Id
+    attempt: Count
+    reason: Sentence | None = None
+    grace_seconds: Amount | None = None
+
+
+class ErrorData(Wire, frozen=True, kw_only=True):
+    """``data`` of ``error``. The connection stays open unless a close code follows."""
+
+    code: ErrorCode
+    message: str
+    field: str | None = None
+    retry_after: Amount | None = None
+
+
+CONNECTED = "connected"
+PONG = "pong"
+SUBSCRIBED = "subscribed"
+UNSUBSCRIBED = "unsubscribed"
+AUTHENTICATED = "authenticated"
+REGISTERED = "registered"
+OK = "ok"
+ACK = "ack"
+RENEWED = "renewed"
+SUBMITTED = "submitted"
+HISTORY = "history"
+ERROR = "error"
+PROVIDER_REGISTERED = "PROVIDER_REGISTERED"
+PROVIDER_STATUS_CHANGED = "PROVIDER_STATUS_CHANGED"
+GPU_METRICS_UPDATE = "GPU_METRICS_UPDATE"
+JOB_PROGRESS = "JOB_PROGRESS"
+JOB_LOGS = "JOB_LOGS"
+JOB_COMPLETED = "JOB_COMPLETED"
+MARKETPLACE_UPDATE = "MARKETPLACE_UPDATE"
+JOB_ASSIGN = "job:assign"
+JOB_START = "job:start"
+JOB_STOP = "job:stop"
+
+EVENTS: dict[str, Any] = {
+    CONNECTED: Connected,
+    PONG: Pong,
+    SUBSCRIBED: Subscribed,
+    UNSUBSCRIBED: Unsubscribed,
+    AUTHENTICATED: Authenticated,
+    REGISTERED: Registered,
+    OK: Ok,
+    ACK: Ack,
+    RENEWED: Renewed,
+    SUBMITTED: Submitted,
+    HISTORY: History,
+    ERROR: ErrorData,
+    PROVIDER_REGISTERED: Provider,
+    PROVIDER_STATUS_CHANGED: StatusChanged,
+    GPU_METRICS_UPDATE: MetricsUpdate,
+    JOB_PROGRESS: JobProgressed,
+    JOB_LOGS: JobLogged,
+    JOB_COMPLETED: JobCompleted,
+    MARKETPLACE_UPDATE: AnyMarketplaceUpdate,
+    JOB_ASSIGN: JobAssign,
+    JOB_START: JobStart,
+    JOB_STOP: JobStop,
+}
+"""Every type that a hub sends, with the form of its ``data``."""
+
+
+class Event(Wire, frozen=True, kw_only=True):
+    """A hub's message, decoded.
+
+    ``channel`` is on every published event, ``offset`` on every ordered one, ``id`` on every direct reply.
+    """
+
+    type: str
+    data: Any
+    """An instance of ``EVENTS[type]``; for a type that is not in the table, plain JSON."""
+    channel: str | None = None
+    offset: int | None = None
+    id: RequestId | None = None

@@ -1,0 +1,303 @@
+"""The records that messages carry: providers, metrics, jobs."""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from qubix_tui.protocol.types import (
+    Amount,
+    Celsius,
+    Count,
+    Id,
+    Integer,
+    JsonObject,
+    Name,
+    Percent,
+    Sentence,
+    Timestamp,
+    Wire,
+)
+
+
+class ProviderState(StrEnum):
+    """What a provider is to the marketplace, as the hub sees it."""
+
+    AVAILABLE = "available"
+    BUSY = "busy"
+    PAUSED = "paused"
+    UNREACHABLE = "unreachable"
+    OFFLINE = "offline"
+
+    @property
+    def is_online(self) -> bool:
+        """Whether the hub hears it."""
+        return self not in {ProviderState.UNREACHABLE, ProviderState.OFFLINE}
+
+    @property
+    def is_available(self) -> bool:
+        """Whether it takes a job."""
+        return self is ProviderState.AVAILABLE
+
+
+class GpuInfo(Wire, frozen=True, kw_only=True):
+    """One GPU's identity: what never changes while the driver stays loaded."""
+
+    uuid: Name | None = None
+    name: Name | None = None
+    mem_total_mb: Count | None = None
+    """MiB."""
+
+
+class WorkloadParam(Wire, frozen=True, kw_only=True):
+    """One declared parameter of a workload."""
+
+    name: Id
+    type: Literal["string", "integer", "number", "boolean"]
+    default: Any = None
+    min: float | None = None
+    max: float | None = None
+    pattern: Sentence | None = None
+    choices: list[Any] | None = None
+
+
+class Workload(Wire, frozen=True, kw_only=True):
+    """A program that a provider's owner allows to be run, by name."""
+
+    name: Id
+    description: Sentence | None = None
+    gpus: Count | None = None
+    params: list[WorkloadParam] = []
+
+
+class ProviderSpec(Wire, frozen=True, kw_only=True):
+    """What a provider says of itself. Everything but ``workerId`` may be unknown."""
+
+    worker_id: Id
+    """Made once by the agent, at random, and kept in its state directory."""
+    name: Name | None = None
+    gpu_model: Name | None = None
+    gpu_count: Count | None = None
+    gpu_mem_total_mb: Count | None = None
+    gpus: list[GpuInfo] = []
+    cpu_model: Name | None = None
+    cpu_cores: Count | None = None
+    ram_total_mb: Count | None = None
+    os: Name | None = None
+    driver_version: Name | None = None
+    cuda_version: Name | None = None
+    location: Name | None = None
+    price_per_hour: Amount | None = None
+    """In the hub's one currency."""
+    agent_version: Name | None = None
+    simulated: bool = False
+    workloads: list[Workload] = []
+
+
+class Provider(ProviderSpec, frozen=True, kw_only=True):
+    """A provider's record: what it says of itself and what the hub knows of it."""
+
+    id: Id
+    state: ProviderState
+    is_online: bool
+    is_available: bool
+    current_job_id: Id | None = None
+    registered_at: Timestamp
+    last_heartbeat: Timestamp | None = None
+
+
+class ProviderStatus(Wire, frozen=True, kw_only=True):
+    """``status`` of PROVIDER_STATUS_CHANGED."""
+
+    is_online: bool
+    is_available: bool
+    state: ProviderState
+    reason: Sentence | None = None
+    current_job_id: Id | None = None
+    last_heartbeat: Timestamp | None = None
+
+
+class GpuProcess(Wire, frozen=True, kw_only=True):
+    """A process that holds a GPU."""
+
+    pid: Count
+    name: Name | None = None
+    mem_used_mb: Count | None = None
+    kind: Name | None = None
+    """``compute`` or ``graphics``."""
+
+
+class GpuMetrics(Wire, frozen=True, kw_only=True):
+    """One GPU at one moment. Temperatures in °C, memory in MiB, power in W, clocks in MHz."""
+
+    index: Count
+    uuid: Name | None = None
+    name: Name | None = None
+    util_percent: Percent | None = None
+    mem_util_percent: Percent | None = None
+    mem_used_mb: Count | None = None
+    mem_total_mb: Count | None = None
+    temp_c: Celsius | None = None
+    mem_temp_c: Celsius | None = None
+    temp_slowdown_c: Celsius | None = None
+    """Where the GPU itself begins to slow down (extension)."""
+    power_w: Amount | None = None
+    power_limit_w: Amount | None = None
+    energy_j: Amount | None = None
+    sm_clock_mhz: Count | None = None
+    mem_clock_mhz: Count | None = None
+    fan_percent: Percent | None = None
+    pcie_rx_bytes_per_sec: Amount | None = None
+    pcie_tx_bytes_per_sec: Amount | None = None
+    throttle: list[Name] | None = None
+    """Reasons in words; empty when it is not held back, None when that can't be told."""
+    ecc_uncorrected: Count | None = None
+    xid: Integer | None = None
+    state: Literal["ok", "stale", "asleep", "lost"] = "ok"
+    processes: list[GpuProcess] | None = None
+    """At most 16; None when they can't be listed."""
+
+
+class AgentCost(Wire, frozen=True, kw_only=True):
+    """What the agent itself costs the machine."""
+
+    cpu_percent: Amount | None = None
+    """Of one core."""
+    rss_mb: Amount | None = None
+    sample_ms: Amount | None = None
+
+
+class Metrics(Wire, frozen=True, kw_only=True):
+    """``metrics`` of GPU_METRICS_UPDATE: one sample of one machine."""
+
+    cpu_percent: Percent | None = None
+    """Over all cores."""
+    ram_percent: Percent | None = None
+    gpu_percent: Percent | None = None
+    """Mean over GPUs; None without one."""
+    gpu_temp: Celsius | None = None
+    """The hottest GPU's, °C."""
+    gpu_mem_used_mb: Count | None = None
+    gpu_mem_total_mb: Count | None = None
+    ram_used_mb: Count | None = None
+    ram_total_mb: Count | None = None
+    cpu_temp: Celsius | None = None
+    load1: Amount | None = None
+    net_rx_bytes_per_sec: Amount | None = None
+    net_tx_bytes_per_sec: Amount | None = None
+    disk_percent: Percent | None = None
+    uptime_seconds: Amount | None = None
+    gpus: list[GpuMetrics] = []
+    gpu_note: Sentence | None = None
+    """Why there are no GPU values, in words (extension): ``no NVIDIA GPU found (NVML not installed)``."""
+    sampled_at: Timestamp | None = None
+    """By the provider's own clock."""
+    seq: Count | None = None
+    """Grows by one per sample; a jump is a gap."""
+    agent: AgentCost | None = None
+
+
+class Headline(Wire, frozen=True, kw_only=True):
+    """One provider's newest sample in a fleet digest: what a row of a table needs."""
+
+    provider_id: Id
+    timestamp: Timestamp
+    """When the hub received the sample, by the hub's clock."""
+    seq: Count | None = None
+    cpu_percent: Percent | None = None
+    ram_percent: Percent | None = None
+    gpu_percent: Percent | None = None
+    gpu_temp: Celsius | None = None
+    hottest_gpu: Count | None = None
+    """Index of the GPU that ``gpuTemp`` belongs to."""
+    temp_slowdown_c: Celsius | None = None
+    """Slowdown threshold of that GPU."""
+    gpu_mem_used_mb: Count | None = None
+    gpu_mem_total_mb: Count | None = None
+    power_w: Amount | None = None
+    """Sum over the GPUs that tell."""
+    power_limit_w: Amount | None = None
+    throttle: list[Name] | None = None
+    """Union of the reasons of all GPUs, ``idle`` left out."""
+    gpus_lost: Count | None = None
+
+
+class GpuHistoryPoint(Wire, frozen=True, kw_only=True):
+    """One GPU in one step of history."""
+
+    util_percent: Percent | None = None
+    mem_used_mb: Count | None = None
+    temp_c: Celsius | None = None
+    power_w: Amount | None = None
+
+
+class HistoryPoint(Wire, frozen=True, kw_only=True):
+    """One step of a provider's past, as the hub received it: the last sample of the step."""
+
+    timestamp: Timestamp
+    cpu_percent: Percent | None = None
+    ram_percent: Percent | None = None
+    gpu_percent: Percent | None = None
+    gpu_temp: Celsius | None = None
+    gpus: list[GpuHistoryPoint] = []
+
+
+class JobState(StrEnum):
+    """Where a job is. The last three are final."""
+
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    RUNNING = "running"
+    UNKNOWN = "unknown"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can follow."""
+        return self in {JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED}
+
+
+class Requirements(Wire, frozen=True, kw_only=True):
+    """What a job asks of the provider that runs it."""
+
+    gpu_model: Name | None = None
+    min_gpu_mem_mb: Count | None = None
+    max_price_per_hour: Amount | None = None
+    provider_id: Id | None = None
+    simulated: bool = False
+    """Only a job that asks for simulated providers is ever matched to one."""
+
+
+class JobProgress(Wire, frozen=True, kw_only=True):
+    """``progress`` of JOB_PROGRESS."""
+
+    progress: Percent | None = None
+    """None where the job reports none; no percentage is invented."""
+    status: JobState
+    message: Sentence | None = None
+    source: Literal["reported", "parsed", "none"] = "none"
+    eta_seconds: Amount | None = None
+    elapsed_seconds: Amount | None = None
+    cost_micros: Count | None = None
+
+
+class Job(Wire, frozen=True, kw_only=True):
+    """A job's record."""
+
+    id: Id
+    workload: Id
+    params: JsonObject = {}
+    requires: Requirements = Requirements()
+    state: JobState
+    attempt: Count = 0
+    provider_id: Id | None = None
+    progress: JobProgress | None = None
+    created_at: Timestamp
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+    cancel_requested_at: Timestamp | None = None
+    price_per_hour: Amount | None = None
+    cost_micros: Count | None = None
+    result: Any = None
+    reason: Sentence | None = None
+    submitted_by: Name | None = None
