@@ -1,0 +1,104 @@
+"""What the subcommands share: which hub, which token, and how to fail in one sentence."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from qubix_tui import home
+from qubix_tui.protocol import DEFAULT_PORT
+from qubix_tui.protocol.tokens import Role, is_token
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNREACHABLE = 3
+EXIT_INTERRUPTED = 130
+
+DEFAULT_URL = f"ws://localhost:{DEFAULT_PORT}"
+
+EXIT_CODES = "exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 no hub answers · 130 Ctrl-C"
+
+
+class CommandError(Exception):
+    """A command can't go on.
+
+    Args:
+        message: One sentence: what is wrong and what to do.
+        code: The exit code.
+    """
+
+    def __init__(self, message: str, code: int = EXIT_FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Target(NamedTuple):
+    """The hub to dial and the token to show there."""
+
+    url: str
+    token: str | None
+
+
+class RawFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help that keeps the lines of the examples as they are written."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one sentence that says where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and exit with 2."""
+        self.exit(EXIT_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def add_hub_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--hub`` and ``--token-file``."""
+    parser.add_argument(
+        "--hub",
+        metavar="URL",
+        default=None,
+        help=f"the hub's address (default: $QUBIX_HUB, else the hub of this machine, else {DEFAULT_URL})",
+    )
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        type=Path,
+        default=None,
+        help="file with the token to show there (default: $QUBIX_TOKEN, else the local hub's own)",
+    )
+
+
+def asked_url(arguments: argparse.Namespace) -> str | None:
+    """The hub that the user named, by option or environment; None if by neither."""
+    url: str | None = arguments.hub or os.environ.get("QUBIX_HUB") or None
+    return url
+
+
+def find_hub(arguments: argparse.Namespace, role: Role = Role.OPERATOR) -> Target:
+    """Settle which hub to dial and which token to show.
+
+    Raises:
+        CommandError: The token given can't be used.
+    """
+    directory = home.home_dir()
+    url = asked_url(arguments) or home.running_hub(home=directory) or DEFAULT_URL
+    url, local = home.credentials_for(url, role, home=directory)
+    return Target(url, given_token(arguments) or local)
+
+
+def given_token(arguments: argparse.Namespace) -> str | None:
+    """The token that the user gave, by file or environment; None if by neither.
+
+    Raises:
+        CommandError: It can't be read or is no token.
+    """
+    path: Path | None = arguments.token_file
+    if path is not None:
+        try:
+            return home.read_token(path)
+        except FileNotFoundError:
+            raise CommandError(f"there is no token file {path}", EXIT_USAGE) from None
+    token = os.environ.get("QUBIX_TOKEN") or None
+    if token is not None and not is_token(token):
+        raise CommandError("QUBIX_TOKEN holds no valid token (mistyped, or cut short)", EXIT_USAGE)
+    return token

@@ -1,0 +1,83 @@
+"""`qubix` without a subcommand: the console."""
+
+import argparse
+import asyncio
+
+from qubix_tui import home
+from qubix_tui.cli.common import (
+    DEFAULT_URL,
+    EXIT_USAGE,
+    CommandError,
+    Target,
+    asked_url,
+    find_hub,
+    given_token,
+)
+from qubix_tui.protocol.tokens import Role
+
+PROBE_SECONDS = 1.0
+"""How long a hub on this machine may take to answer before one is started."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the console takes."""
+    parser.add_argument("--ascii", action="store_true", help="no glyphs beyond ASCII")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Open the console on the hub that is asked for or found; start one with an agent if there is none."""
+    if asked_url(arguments) is not None:
+        return show(find_hub(arguments), ascii_only=arguments.ascii)
+    directory = home.home_dir()
+    local = home.running_hub(home=directory) or DEFAULT_URL
+    url, token = home.credentials_for(local, Role.OPERATOR, home=directory)
+    target = Target(url, given_token(arguments) or token)
+    if asyncio.run(answers(target)):
+        return show(target, ascii_only=arguments.ascii)
+
+    from qubix_tui.cli import demo
+
+    return demo.run(arguments)
+
+
+async def answers(target: Target) -> bool:
+    """Whether a hub answers there."""
+    from qubix_tui.client import ConnectFailed, Connection
+
+    connection = Connection(target.url, token=target.token)
+    await connection.start()
+    try:
+        await connection.wait_open(timeout=PROBE_SECONDS)
+    except ConnectFailed as error:
+        return not error.unreachable
+    finally:
+        await connection.close()
+    return True
+
+
+def show(
+    target: Target,
+    *,
+    notices: tuple[str, ...] = (),
+    ascii_only: bool = False,
+) -> int:
+    """Run the console until the user leaves it.
+
+    Args:
+        target: The hub to show.
+        notices: Sentences to put on the screen first.
+        ascii_only: Whether glyphs beyond ASCII are to be avoided.
+
+    Returns:
+        The exit code.
+    """
+    from qubix_tui.client import BadUrl, check_url
+    from qubix_tui.console.app import QubixApp
+
+    try:
+        check_url(target.url, token=target.token)
+    except BadUrl as error:
+        raise CommandError(str(error), EXIT_USAGE) from None
+    app = QubixApp(target.url, target.token, notices=notices, ascii_only=ascii_only)
+    app.run()
+    return app.return_code or 0

@@ -1,0 +1,76 @@
+"""The `qubix` command: reads the arguments, runs one subcommand, turns its failure into one sentence."""
+
+import sys
+from collections.abc import Sequence
+
+from qubix_tui import __version__
+from qubix_tui.cli import console, demo, hub, providers, simulate, stats, watch
+from qubix_tui.cli.common import (
+    EXIT_CODES,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    CommandError,
+    Parser,
+    RawFormatter,
+    add_hub_options,
+)
+from qubix_tui.home import HomeError
+
+EXAMPLES = f"""\
+examples:
+  qubix                                the console, on this machine's hub (started if there is none)
+  qubix --hub wss://hub.example.org    the console, on another hub
+  qubix hub --port 4000                a hub alone
+  qubix providers --json               who is there, for scripts
+  qubix watch marketplace provider:*   events as they come, one JSON document a line
+
+{EXIT_CODES}
+"""
+
+SUBCOMMANDS = (demo, hub, providers, stats, watch, simulate)
+
+
+def build_parser() -> Parser:
+    """Build the parser of `qubix` and all its subcommands."""
+    parser = Parser(
+        prog="qubix",
+        description="See a GPU marketplace live: who is online, how its GPUs do, and how old that is.",
+        epilog=EXAMPLES,
+        formatter_class=RawFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"qubix {__version__}")
+    add_hub_options(parser)
+    console.add_options(parser)
+    parser.set_defaults(run=console.run)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    for module in SUBCOMMANDS:
+        module.add_parser(subparsers)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `qubix`.
+
+    Args:
+        arguments: The command line without the program's name (default: the real one).
+
+    Returns:
+        The exit code.
+    """
+    parsed = build_parser().parse_args(arguments)
+    try:
+        code: int = parsed.run(parsed)
+    except (CommandError, HomeError) as error:
+        print(f"qubix: {error}", file=sys.stderr)
+        return error.code if isinstance(error, CommandError) else EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`head`, say) has what it wanted. Python would complain once more when it flushes at exit.
+        sys.stdout = None  # type: ignore[assignment]
+        return 0
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""`qubix stats`: the hub's connections and subscriptions."""
+
+import argparse
+import json
+import sys
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import ProxyHandler, Request, build_opener
+
+from qubix_tui.cli.common import (
+    EXIT_UNREACHABLE,
+    CommandError,
+    RawFormatter,
+    Target,
+    add_hub_options,
+    find_hub,
+)
+
+EXAMPLES = """\
+examples:
+  qubix stats
+  qubix stats --json | jq .stats.totalClients
+"""
+
+TIMEOUT_SECONDS = 10
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "stats",
+        help="connections and subscriptions of the hub",
+        description="Show how many clients the hub has and what they subscribe to.",
+        epilog=EXAMPLES,
+        formatter_class=RawFormatter,
+    )
+    add_hub_options(parser)
+    parser.add_argument("--json", action="store_true", help="the hub's own document, for scripts")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask once and print."""
+    target = find_hub(arguments)
+    document = _get(target, "/api/websocket/stats")
+    if arguments.json:
+        print(json.dumps(document, ensure_ascii=not sys.stdout.isatty()))
+        return 0
+    stats = document["stats"]
+    print(f"{target.url}: {stats['totalClients']} clients, {stats['totalSubscriptions']} distinct subscriptions")
+    for entry in stats["subscriptionDetails"]:
+        print(f"{entry['subscriberCount']:>7}  {entry['subscriptionId']}")
+    return 0
+
+
+def _get(target: Target, path: str) -> dict[str, Any]:
+    from qubix_tui.client import check_url
+
+    try:
+        check_url(target.url, token=target.token)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    parts = urlsplit(target.url)
+    scheme = {"ws": "http", "wss": "https"}[parts.scheme]
+    request = Request(urlunsplit((scheme, parts.netloc, path, "", "")))  # noqa: S310 - http or https only
+    if target.token is not None:
+        request.add_header("Authorization", f"Bearer {target.token}")
+    try:
+        # Straight to the hub: a proxy that happens to be configured must not see the token.
+        with build_opener(ProxyHandler({})).open(request, timeout=TIMEOUT_SECONDS) as response:
+            return dict(json.load(response))
+    except HTTPError as error:
+        raise CommandError(f"{target.url} answered {error.code} {error.reason}: {_reason(error)}") from None
+    except (URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        raise CommandError(f"no hub answers at {target.url}: {reason}", EXIT_UNREACHABLE) from None
+    except ValueError:
+        raise CommandError(f"what answers at {target.url} is not a QUBIX hub") from None
+
+
+def _reason(error: HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"])
+    except (ValueError, KeyError, TypeError, OSError):
+        return "it gave no reason"
