@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from qubix_tui import home
 from qubix_tui.cli.common import CommandError, RawFormatter, Target
-from qubix_tui.cli.local_hub import DataLocked, local_access, locked_data
+from qubix_tui.cli.local_hub import DataLockedError, local_access, locked_data
 from qubix_tui.protocol import DEFAULT_PORT
 from qubix_tui.protocol.tokens import Role
 
@@ -95,7 +95,7 @@ def _start_hub(directory: Path, notices: list[str], stack: contextlib.ExitStack)
                 attempt.enter_context(locked_data(data))
                 hub = HubThread(config, access=local_access(config, directory))
                 hub.start()
-            except DataLocked:
+            except DataLockedError:
                 continue
             except OSError as error:
                 if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
@@ -107,7 +107,8 @@ def _start_hub(directory: Path, notices: list[str], stack: contextlib.ExitStack)
         return hub
     last = DEFAULT_PORT + PORTS_TRIED - 1
     raise CommandError(
-        f"ports {DEFAULT_PORT} to {last} are all taken; start one yourself: qubix hub --port 0, then qubix --hub URL"
+        f"ports {DEFAULT_PORT} to {last} are all taken; "
+        "start a hub yourself with qubix hub --port 0, then qubix --hub URL"
     )
 
 
@@ -122,7 +123,7 @@ def local_agent(url: str, directory: Path, notices: list[str]) -> Iterator[None]
     log = home.private_dir(directory / "agent") / "agent.log"
     reading, writing = os.pipe()
     with contextlib.ExitStack() as stack:
-        stack.callback(_close, writing)
+        stack.callback(os.close, writing)
         try:
             output = stack.enter_context(log.open("wb"))
             agent = subprocess.Popen(
@@ -141,7 +142,6 @@ def local_agent(url: str, directory: Path, notices: list[str]) -> Iterator[None]
             raise CommandError(f"can't start the agent: {error.strerror}") from None
         finally:
             os.close(reading)
-        notices.extend(_refusal(agent, log))
         try:
             yield
         finally:

@@ -129,4 +129,6 @@ async def _serve(hub: "Hub", config: "HubConfig", directory: Path) -> int:
 
 def _why_not(error: OSError, config: "HubConfig") -> str:
     where = f"{config.host}:{config.port}"
-    return f"can't listen on {where}: {error.strerror or error}; try another --port, or --port 0 for a free one"
+    return (
+        f"can't listen on {where}: {error.strerror or error}; try another --port, or --port 0 for a free one"
+    )

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader (`head`, say) has what it wanted. Python would complain once more when it flushes at exit.
+        # The reader (`head`, say) has what it wanted. Python would complain again when it flushes at exit.
         sys.stdout = None  # type: ignore[assignment]
         return 0
     return code

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 import shutil
 import sys
@@ -84,9 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         document = [_as_document(fleet, provider) for provider in fleet.providers.values()]
         print(json.dumps({"providers": document}, ensure_ascii=not sys.stdout.isatty()))
     elif not fleet.providers:
-        print(
-            f"No providers yet. On a machine with a GPU: qubix-agent --hub {target.url}", file=sys.stderr
-        )
+        print(f"No providers yet. On a machine with a GPU: qubix-agent --hub {target.url}", file=sys.stderr)
     else:
         _print_table(fleet, now)
     return 0
@@ -118,10 +117,9 @@ async def _collect(connection: "Connection") -> tuple[_Fleet, float]:
         await asyncio.wait_for(fleet.whole.wait(), SNAPSHOT_SECONDS)
     except TimeoutError:
         raise CommandError(f"the hub sent no whole list within {SNAPSHOT_SECONDS:g} s") from None
-    try:
+    # The values of a provider that has sent nothing yet stay unknown.
+    with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(fleet.measured.wait(), METRICS_SECONDS)
-    except TimeoutError:
-        pass  # a provider that has sent nothing yet: its values stay unknown
     return fleet, connection.hub_time()
 
 

@@ -28,7 +28,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "simulate",
         help="connect made-up providers, labelled SIM",
-        description="Connect made-up providers to a hub. Needs an operator's token (on this machine it is found).",
+        description="Connect made-up providers to a hub. "
+        "Needs an operator's token (on this machine it is found).",
         epilog=EXAMPLES,
         formatter_class=RawFormatter,
     )

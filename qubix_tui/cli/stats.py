@@ -48,7 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(document, ensure_ascii=not sys.stdout.isatty()))
         return 0
     stats = document["stats"]
-    print(f"{target.url}: {stats['totalClients']} clients, {stats['totalSubscriptions']} distinct subscriptions")
+    print(
+        f"{target.url}: {stats['totalClients']} clients, {stats['totalSubscriptions']} distinct subscriptions"
+    )
     for entry in stats["subscriptionDetails"]:
         print(f"{entry['subscriberCount']:>7}  {entry['subscriptionId']}")
     return 0

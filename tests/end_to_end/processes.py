@@ -49,10 +49,7 @@ def processes_of(home: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if (
-                process.environ().get("QUBIX_HOME") == str(home)
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
+            if process.environ().get("QUBIX_HOME") == str(home) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except psutil.Error:
             continue
@@ -110,9 +107,7 @@ def first_line(process: "subprocess.Popen[str]") -> str:
 
 
 @contextmanager
-def hub_process(
-    home: Path, *options: str, port: int = 0
-) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def hub_process(home: Path, *options: str, port: int = 0) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Run `qubix hub` on a free port; gives the process and its address."""
     with started(["qubix", "hub", "--port", str(port), "--log-level", "warning", *options], home) as process:
         line = first_line(process)

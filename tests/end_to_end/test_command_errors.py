@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.end_to_end.processes import hub_process, run
 
 from qubix_tui import __version__
 from qubix_tui.protocol.tokens import Role, new_token
+from tests.end_to_end.processes import hub_process, run
 
 SUBCOMMANDS = ("demo", "hub", "providers", "stats", "watch", "simulate")
 

@@ -6,10 +6,9 @@ import signal
 import time
 from pathlib import Path
 
-from tests.end_to_end.processes import hub_process, run, started
-
 from qubix_tui import home
 from qubix_tui.protocol.tokens import is_token
+from tests.end_to_end.processes import hub_process, run, started
 
 
 def test_it_prints_one_line_and_ends_on_sigterm(tmp_path: Path) -> None:
