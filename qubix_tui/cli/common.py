@@ -51,21 +51,31 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def add_hub_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--hub`` and ``--token-file``."""
+def add_hub_options(parser: argparse.ArgumentParser, *, default: str | None = argparse.SUPPRESS) -> None:
+    """Add ``--hub`` and ``--token-file``.
+
+    Args:
+        parser: Where to.
+        default: None on the main parser; a subcommand leaves alone what was said before it.
+    """
     parser.add_argument(
         "--hub",
         metavar="URL",
-        default=None,
+        default=default,
         help=f"the hub's address (default: $QUBIX_HUB, else the hub of this machine, else {DEFAULT_URL})",
     )
     parser.add_argument(
         "--token-file",
         metavar="FILE",
         type=Path,
-        default=None,
+        default=default,
         help="file with the token to show there (default: $QUBIX_TOKEN, else the local hub's own)",
     )
+
+
+def add_display_options(parser: argparse.ArgumentParser, *, default: bool | str = argparse.SUPPRESS) -> None:
+    """Add what the console takes; ``default`` as for `add_hub_options`."""
+    parser.add_argument("--ascii", action="store_true", default=default, help="no glyphs beyond ASCII")
 
 
 def asked_url(arguments: argparse.Namespace) -> str | None:

@@ -19,11 +19,6 @@ PROBE_SECONDS = 1.0
 """How long a hub on this machine may take to answer before one is started."""
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what the console takes."""
-    parser.add_argument("--ascii", action="store_true", help="no glyphs beyond ASCII")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Open the console on the hub that is asked for or found; start one with an agent if there is none."""
     if asked_url(arguments) is not None:

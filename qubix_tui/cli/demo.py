@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qubix_tui import home
-from qubix_tui.cli.common import CommandError, RawFormatter, Target
+from qubix_tui.cli.common import CommandError, RawFormatter, Target, add_display_options
 from qubix_tui.cli.local_hub import DataLockedError, local_access, locked_data
 from qubix_tui.protocol import DEFAULT_PORT
 from qubix_tui.protocol.tokens import Role
@@ -42,7 +42,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         epilog=EXAMPLES,
         formatter_class=RawFormatter,
     )
-    parser.add_argument("--ascii", action="store_true", help="no glyphs beyond ASCII")
+    add_display_options(parser)
     parser.set_defaults(run=run)
 
 

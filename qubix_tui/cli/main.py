@@ -12,6 +12,7 @@ from qubix_tui.cli.common import (
     CommandError,
     Parser,
     RawFormatter,
+    add_display_options,
     add_hub_options,
 )
 from qubix_tui.home import HomeError
@@ -39,8 +40,8 @@ def build_parser() -> Parser:
         formatter_class=RawFormatter,
     )
     parser.add_argument("--version", action="version", version=f"qubix {__version__}")
-    add_hub_options(parser)
-    console.add_options(parser)
+    add_hub_options(parser, default=None)
+    add_display_options(parser, default=False)
     parser.set_defaults(run=console.run)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     for module in SUBCOMMANDS:
@@ -57,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parsed = build_parser().parse_args(arguments)
+    parser = build_parser()
+    parsed = parser.parse_args(arguments)
+    if parsed.run in {demo.run, hub.run} and parsed.hub is not None:
+        parser.error("--hub is for a hub that runs already; demo and hub start one")
     try:
         code: int = parsed.run(parsed)
     except (CommandError, HomeError) as error:

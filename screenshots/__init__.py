@@ -1,0 +1,1 @@
+"""Pictures of the real console, made by `make screenshots`."""
