@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         notices: list[str] = []
         url = stack.enter_context(local_hub(directory, notices))
         token = home.ensure_local_token(Role.OPERATOR, home=directory)
-        stack.enter_context(local_agent(url, directory, notices))
+        stack.enter_context(local_agent(url, directory))
         return show(Target(url, token), notices=tuple(notices), ascii_only=arguments.ascii)
 
 
@@ -113,7 +113,7 @@ def _start_hub(directory: Path, notices: list[str], stack: contextlib.ExitStack)
 
 
 @contextlib.contextmanager
-def local_agent(url: str, directory: Path, notices: list[str]) -> Iterator[None]:
+def local_agent(url: str, directory: Path) -> Iterator[None]:
     """Run an agent for this machine, as a process of its own, for as long as the block runs.
 
     It holds the reading end of a pipe whose writing end only this process has: however this process ends,

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import sys
 from collections.abc import Sequence
 
@@ -67,7 +68,7 @@ def printable(raw: bytes) -> bytes:
     Inside JSON these can stand only in strings, so the escaped line means the same.
     """
     text = raw.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text).encode()
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text).encode()
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,191 @@
+"""Makes the pictures: the real console, on a real hub, with this machine's own agent and a simulated fleet.
+
+``python -m screenshots.make [NAME…]`` writes ``screenshots/NAME.svg`` and ``.png``. Rendering takes Chromium.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from textual.pilot import Pilot
+
+    from qubix_tui.console.app import QubixApp
+
+HERE = Path(__file__).parent
+FLEET_SIZE = 128
+PATIENCE = 30.0
+FONTS = "'JetBrains Mono', 'DejaVu Sans Mono', 'Menlo', 'Consolas', monospace"
+
+Drive = Callable[["QubixApp", "Pilot[None]"], Awaitable[None]]
+
+
+class Picture(NamedTuple):
+    """One picture: the size of the terminal, whether the simulated fleet is there, and what to press."""
+
+    columns: int
+    rows: int
+    crowded: bool
+    drive: Drive
+
+
+async def until(look: Callable[[], bool], what: str) -> None:
+    """Wait for something to be so."""
+    async with asyncio.timeout(PATIENCE):
+        while not look():
+            await asyncio.sleep(0.05)
+    print(f"  {what}", file=sys.stderr)
+
+
+async def settle(app: "QubixApp", _pilot: "Pilot[None]") -> None:
+    """Let half a minute of history build up."""
+    await until(lambda: len(app.fleet.rows) > 0, "the fleet is there")
+    await asyncio.sleep(float(os.environ.get("QUBIX_SCREENSHOT_SECONDS", "30")))
+
+
+async def open_own(app: "QubixApp", pilot: "Pilot[None]") -> None:
+    """Open this very machine."""
+    await settle(app, pilot)
+    await pilot.press("enter")
+    await asyncio.sleep(5)
+
+
+async def open_simulated(app: "QubixApp", pilot: "Pilot[None]") -> None:
+    """Open a machine with many GPUs."""
+    await settle(app, pilot)
+    many = max(app.fleet.rows.values(), key=lambda row: (row.record.is_online, row.record.gpu_count or 0))
+    app.open_provider(many.record.id)
+    await asyncio.sleep(float(os.environ.get("QUBIX_SCREENSHOT_SECONDS", "30")))
+
+
+async def light(app: "QubixApp", pilot: "Pilot[None]") -> None:
+    """The light theme."""
+    app.theme = "qubix-light"
+    await settle(app, pilot)
+
+
+async def show_help(app: "QubixApp", pilot: "Pilot[None]") -> None:
+    """The keys."""
+    await settle(app, pilot)
+    await pilot.press("question_mark")
+    await pilot.pause()
+
+
+PICTURES = {
+    "fleet": Picture(160, 44, True, settle),
+    "fleet-80x24": Picture(80, 24, True, settle),
+    "fleet-200x60": Picture(200, 60, True, settle),
+    "fleet-light": Picture(140, 40, True, light),
+    "this-machine": Picture(140, 40, False, settle),
+    "provider-this-machine": Picture(140, 40, False, open_own),
+    "provider": Picture(160, 50, True, open_simulated),
+    "help": Picture(120, 40, True, show_help),
+}
+
+
+async def take(picture: Picture, url: str, token: str) -> str:
+    """Run the console, drive it, and give its screen as SVG."""
+    from qubix_tui.console.app import QubixApp
+
+    app = QubixApp(url, token)
+    async with app.run_test(size=(picture.columns, picture.rows), notifications=True, tooltips=True) as pilot:
+        await picture.drive(app, pilot)
+        await pilot.pause()
+        return app.export_screenshot(title="qubix")
+
+
+def local_fonts(svg: str) -> str:
+    """Let a picture use fonts that are there: it must look the same without a network."""
+    svg = re.sub(r"@font-face\s*\{.*?\}", "", svg, flags=re.DOTALL)
+    return re.sub(r"font-family:[^;]*Fira Code[^;]*;", f"font-family: {FONTS};", svg)
+
+
+def render(svg: Path, chromium: str) -> None:
+    """Render an SVG to a PNG beside it, at twice its size."""
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg.read_text(encoding="utf-8"))
+    assert box is not None
+    size = ",".join(str(int(float(value))) for value in box.groups())
+    with tempfile.TemporaryDirectory() as profile:
+        subprocess.run(
+            [
+                *(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+                *("--disable-background-networking", "--disable-sync", "--no-first-run"),
+                *("--force-device-scale-factor=1.5", f"--user-data-dir={profile}", f"--window-size={size}"),
+                *(f"--screenshot={svg.with_suffix('.png')}", svg.as_uri()),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+
+
+def main(names: list[str]) -> int:
+    """Make the pictures named, or all."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        print("screenshots: needs chromium to render PNGs (apt install chromium)", file=sys.stderr)
+        return 1
+    wrong = set(names) - PICTURES.keys()
+    if wrong:
+        print(f"screenshots: no picture {', '.join(wrong)}; there are {', '.join(PICTURES)}", file=sys.stderr)
+        return 2
+    wanted = {name: PICTURES[name] for name in names or PICTURES}
+    for crowded in (False, True):
+        chosen = {name: picture for name, picture in wanted.items() if picture.crowded is crowded}
+        if chosen:
+            with tempfile.TemporaryDirectory() as directory:
+                os.environ["QUBIX_HOME"] = directory
+                asyncio.run(make(chosen, Path(directory), chromium, crowded=crowded))
+    return 0
+
+
+async def make(chosen: dict[str, Picture], directory: Path, chromium: str, *, crowded: bool) -> None:
+    """Run a hub, this machine's agent and, for the crowded ones, a simulated fleet; take the pictures."""
+    from qubix_tui import home
+    from qubix_tui.cli.demo import local_agent, local_hub
+    from qubix_tui.protocol.tokens import Role
+
+    with local_hub(directory, []) as url, local_agent(url, directory):
+        token = home.ensure_local_token(Role.OPERATOR, home=directory)
+        async with simulated(url, FLEET_SIZE if crowded else 0):
+            svgs = await asyncio.gather(*(take(picture, url, token) for picture in chosen.values()))
+    for name, svg in zip(chosen, svgs, strict=True):
+        path = HERE / f"{name}.svg"
+        path.write_text(local_fonts(svg), encoding="utf-8")
+        render(path, chromium)
+        print(path.with_suffix(".png"))
+
+
+class simulated:  # noqa: N801 - reads as a context
+    """A simulated fleet as a process of its own, for as long as the block runs."""
+
+    def __init__(self, url: str, providers: int) -> None:
+        self._arguments = ["simulate", "--providers", str(providers), "--seed", "7", "--hub", url]
+        self._wanted = providers > 0
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> None:
+        if self._wanted:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "qubix_tui.cli.main",
+                *self._arguments,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            await self._process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

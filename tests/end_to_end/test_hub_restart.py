@@ -1,0 +1,48 @@
+"""The hub killed and restarted under a running console and agent."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+from tests.end_to_end.processes import hub_process, run, started, wait_for
+from tests.end_to_end.terminal import terminal
+
+BACK_WITHIN = 6.0
+"""Seconds that console and agent may take to be back and current once the hub is."""
+
+
+def fresh(home: Path, url: str) -> list[dict[str, object]]:
+    """The providers that are online with a sample, as `qubix providers` lists them."""
+    shown = run(["qubix", "providers", "--json", "--hub", url], home)
+    listed: list[dict[str, object]] = json.loads(shown.stdout)["providers"] if shown.returncode == 0 else []
+    return [provider for provider in listed if provider["isOnline"] and provider["metrics"]]
+
+
+def test_console_and_agent_recover_by_themselves(tmp_path: Path) -> None:
+    """After SIGKILL and a restart of the hub both are back within 6 s; still one provider, same id."""
+    with hub_process(tmp_path) as (first, url):
+        port = int(url.rsplit(":", 1)[1])
+        with (
+            started(["qubix-agent", "--hub", url, "--name", "steady"], tmp_path),
+            terminal(["qubix", "--hub", url], tmp_path) as console,
+        ):
+            before = wait_for(lambda: fresh(tmp_path, url), "the agent's first sample")
+            console.wait_for("steady")
+            console.wait_for("● live")
+            first.send_signal(signal.SIGKILL)
+            first.wait()
+            console.wait_for("stopped answering")
+            assert "steady" in console.text, "what was known stays on the screen, marked as old"
+            with hub_process(tmp_path, port=port):
+                restarted = time.monotonic()
+                console.wait_for("● live", BACK_WITHIN)
+                console.wait_for("available", BACK_WITHIN)
+                after = wait_for(lambda: fresh(tmp_path, url), "the agent to be back", BACK_WITHIN)
+                assert time.monotonic() - restarted < BACK_WITHIN
+                assert [provider["id"] for provider in after] == [provider["id"] for provider in before]
+                console.read(1.0)
+                assert console.text.count("steady") >= 1
+                assert "stopped answering" not in console.text
+                console.press("q")
+                assert console.wait_end() == 0
