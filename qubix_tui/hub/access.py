@@ -1,11 +1,68 @@
-"""Who may do what: tokens and roles, and from where: ``Origin``, ``Host``, loopback."""
+"""Who may do what: tokens and roles, and from where: ``Origin``, ``Host``, loopback.
 
+The ``Origin`` rule keeps web pages of others from using a browser's place inside the network. The ``Host``
+rule keeps a page whose name was re-pointed at this hub (DNS rebinding) from reading it as its own. A program
+sends no ``Origin`` and may name any address, so neither rule stands in for a token.
+"""
+
+import hmac
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import msgspec
 
-from qubix_tui.protocol.requests import Request
+from qubix_tui.hub import addresses
+from qubix_tui.protocol import tokens
+from qubix_tui.protocol.errors import ErrorCode, ProtocolError
+from qubix_tui.protocol.requests import Register, Request
 from qubix_tui.protocol.tokens import Role
+
+_ANYONE: Final = frozenset(Role)
+_READERS: Final = frozenset({Role.VIEWER, Role.OPERATOR})
+_OPERATORS: Final = frozenset({Role.OPERATOR})
+# An operator publishes for the simulated providers that its connection registered.
+_PUBLISHERS: Final = frozenset({Role.PROVIDER, Role.OPERATOR})
+
+PERMITTED: Final[dict[str, frozenset[Role]]] = {
+    "ping": _ANYONE,
+    "auth": _ANYONE,
+    "enroll": _ANYONE,
+    "subscribe:marketplace": _READERS,
+    "subscribe:provider": _READERS,
+    "subscribe:job": _READERS,
+    "unsubscribe": _READERS,
+    "provider:history": _READERS,
+    "job:why": _READERS,
+    "provider:register": _PUBLISHERS,
+    "provider:status": _PUBLISHERS,
+    "GPU_METRICS_UPDATE": _PUBLISHERS,
+    "JOB_PROGRESS": _PUBLISHERS,
+    "JOB_LOGS": _PUBLISHERS,
+    "JOB_COMPLETED": _PUBLISHERS,
+    "job:accept": _PUBLISHERS,
+    "job:refuse": _PUBLISHERS,
+    "job:renew": _PUBLISHERS,
+    "provider:remove": _OPERATORS,
+    "job:submit": _OPERATORS,
+    "job:cancel": _OPERATORS,
+    "token:issue": _OPERATORS,
+    "token:list": _OPERATORS,
+    "token:revoke": _OPERATORS,
+    "enroll:new": _OPERATORS,
+}
+"""Which roles may send each type of `REQUESTS`."""
+
+_NEEDED: Final = {
+    _READERS: "viewer or operator",
+    _OPERATORS: "operator",
+    _PUBLISHERS: "provider (or, for simulated providers, operator)",
+}
+
+SIMULATED_PREFIX: Final = "sim-"
+"""What the id of every simulated provider begins with."""
+
+_FORWARDING_HEADERS: Final = frozenset({"forwarded", "via", "x-real-ip"})
+_NO_HASH: Final = "0" * 64
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -29,6 +86,14 @@ class Refusal(msgspec.Struct, frozen=True):
     message: str
 
 
+class _KnownToken(msgspec.Struct):
+    hash: str
+    role: Role
+    name: str
+    binding: tuple[str, str] | None = None
+    """The provider id and the workerId that it is for, once it has registered them."""
+
+
 class Access:
     """The access rules of one hub.
 
@@ -50,15 +115,25 @@ class Access:
         anonymous: bool = True,
         trusted_proxies: bool = False,
     ) -> None:
-        raise NotImplementedError
+        self._allowed_origins = frozenset(addresses.parse_allowed_origin(text) for text in allowed_origins)
+        self._public_names = frozenset(addresses.parse_public_name(text) for text in public_names)
+        self._anonymous = anonymous and not trusted_proxies
+        self._tokens: dict[str, _KnownToken] = {}
+        self._owners: dict[str, str] = {}
 
     def add_token(self, token: str, role: Role, name: str) -> str:
-        """Know a token from now on (its hash is kept), and give its id.
+        """Know a token from now on (only its hash is kept), and give its id.
 
         Raises:
             ValueError: It has not a token's form, or is not one of that role.
         """
-        raise NotImplementedError
+        if not tokens.is_token(token):
+            raise ValueError(f"the {role.value} token “{name}” is mistyped or cut short")
+        if token[4] != role.value[0]:
+            raise ValueError(f"the token “{name}” is not one of the role {role.value}")
+        digest = tokens.hash_token(token)
+        self._tokens.setdefault(_token_id(digest), _KnownToken(digest, role, name))
+        return _token_id(digest)
 
     def authenticate(self, token: str) -> Identity:
         """Tell who shows a token.
@@ -66,24 +141,68 @@ class Access:
         Raises:
             ProtocolError: ``unauthenticated``; it is mistyped, or not known here.
         """
-        raise NotImplementedError
+        if not tokens.is_token(token):
+            raise ProtocolError(
+                ErrorCode.UNAUTHENTICATED, "this is not a whole token (mistyped, or cut short)"
+            )
+        digest = tokens.hash_token(token)
+        token_id = _token_id(digest)
+        # The id is public; what tells a token from a guess is compared in constant time.
+        known = self._tokens.get(token_id)
+        if not hmac.compare_digest(known.hash if known else _NO_HASH, digest) or known is None:
+            raise ProtocolError(
+                ErrorCode.UNAUTHENTICATED, "this hub does not know the token; ask its operator for one"
+            )
+        subject = known.binding[0] if known.binding else known.name
+        return Identity(known.role, subject, token_id)
 
     def anonymous_identity(self, peer_host: str, forwarded: bool) -> Identity:
-        """Tell who comes without a token: a viewer, or nobody.
+        """Tell who comes without a token: a viewer on this very machine, else nobody.
 
         Args:
             peer_host: The peer's address.
-            forwarded: Whether `is_forwarded` its request.
+            forwarded: Whether `is_forwarded` its request: then the peer is a proxy, and its client unknown.
         """
-        raise NotImplementedError
+        if self._anonymous and not forwarded and addresses.is_loopback(peer_host):
+            return Identity(Role.VIEWER)
+        return Identity(Role.NOBODY)
 
     def check_origin(self, origins: Sequence[str]) -> Refusal | None:
-        """Judge all values of the ``Origin`` headers: absent, loopback or allowed; else 403."""
-        raise NotImplementedError
+        """Judge the values of all ``Origin`` headers: absent, loopback or allowed; else 403."""
+        if not origins:
+            return None
+        if len(origins) > 1:
+            return Refusal(403, "refused: the request has several Origin headers; exactly one can be judged")
+        origin = addresses.parse_origin(origins[0])
+        if origin is not None:
+            name = origin[1]
+            if name in addresses.LOOPBACK_NAMES or origin in self._allowed_origins:
+                return None
+        shown = addresses.printable(origins[0])
+        advice = "start it with --allow-origin and that origin" if origin else "no option can allow this one"
+        return Refusal(403, f"refused: pages of the origin “{shown}” may not use this hub; {advice}")
 
     def check_host(self, hosts: Sequence[str]) -> Refusal | None:
-        """Judge all values of the ``Host`` headers: a loopback name, an IP literal or a public name; else 421."""
-        raise NotImplementedError
+        """Judge the values of all ``Host`` headers: a loopback or public name, or an IP literal; else 421."""
+        if len(hosts) != 1:
+            return Refusal(
+                421, f"refused: the request has {len(hosts)} Host headers; exactly one is expected"
+            )
+        authority = addresses.parse_authority(hosts[0])
+        if authority is not None:
+            name = authority[0]
+            if (
+                name in addresses.LOOPBACK_NAMES
+                or name in self._public_names
+                or addresses.is_ip_literal(name)
+            ):
+                return None
+        shown = addresses.printable(hosts[0])
+        return Refusal(
+            421,
+            f"refused: this hub is not known as “{shown}”; start it with --public-name and that name, "
+            "or use its address",
+        )
 
     def authorise(self, identity: Identity, request: Request) -> None:
         """Check that an identity may make a request.
@@ -91,23 +210,59 @@ class Access:
         Raises:
             ProtocolError: ``unauthenticated`` for nobody, else ``forbidden``; says which role is needed.
         """
-        raise NotImplementedError
+        permitted = PERMITTED[request.type]
+        if identity.role not in permitted:
+            needed = f"{request.type} needs the role {_NEEDED[permitted]}"
+            if identity.role is Role.NOBODY:
+                raise ProtocolError(
+                    ErrorCode.UNAUTHENTICATED,
+                    f"{needed}; send auth with a token first, or Authorization: Bearer when connecting",
+                )
+            raise ProtocolError(
+                ErrorCode.FORBIDDEN, f"{needed}; this connection has the role {identity.role.value}"
+            )
+        if isinstance(request.data, Register):
+            _check_simulated(identity, request.data)
 
     def bind_provider(self, identity: Identity, worker_id: str, provider_id: str) -> Identity:
         """Bind a provider's token to the first (id, workerId) that it registers.
+
+        The workerId is no secret (it is in the provider's record): what keeps one provider from
+        registering as another is that an id has one token only.
 
         Returns:
             The identity whose ``subject`` is the provider id (an operator's comes back as it is).
 
         Raises:
-            ProtocolError: ``forbidden``; the token is bound to another provider, or another token to this one.
+            ProtocolError: ``forbidden``; the token has another provider, or the provider another token.
         """
-        raise NotImplementedError
+        if identity.role is Role.OPERATOR:
+            if not provider_id.startswith(SIMULATED_PREFIX):
+                raise ProtocolError(ErrorCode.FORBIDDEN, f"{provider_id} is not a simulated provider")
+            return identity
+        token_id = identity.token_id
+        if identity.role is not Role.PROVIDER or token_id is None:
+            raise ProtocolError(ErrorCode.FORBIDDEN, "registering needs a provider's token")
+        known = self._tokens[token_id]
+        wanted = (provider_id, worker_id)
+        if known.binding not in {None, wanted}:
+            raise ProtocolError(
+                ErrorCode.FORBIDDEN, "this token belongs to another provider; each provider needs its own"
+            )
+        if self._owners.setdefault(provider_id, token_id) != token_id:
+            raise ProtocolError(
+                ErrorCode.FORBIDDEN, f"{provider_id} is registered with another token; use that one"
+            )
+        known.binding = wanted
+        return Identity(Role.PROVIDER, provider_id, token_id)
 
 
 def is_forwarded(header_names: Iterable[str]) -> bool:
     """Whether a request says that it came through a proxy (Forwarded, X-Forwarded-*, Via, X-Real-IP)."""
-    raise NotImplementedError
+    return any(
+        name in _FORWARDING_HEADERS or name.startswith("x-forwarded-")
+        for name in map(str.lower, header_names)
+    )
 
 
 def bearer_token(authorizations: Sequence[str]) -> str | None:
@@ -116,4 +271,30 @@ def bearer_token(authorizations: Sequence[str]) -> str | None:
     Raises:
         ProtocolError: ``unauthenticated``; there are several, or it is not ``Bearer``.
     """
-    raise NotImplementedError
+    if not authorizations:
+        return None
+    scheme, _, token = authorizations[0].strip().partition(" ")
+    if len(authorizations) > 1 or scheme.lower() != "bearer":
+        raise ProtocolError(
+            ErrorCode.UNAUTHENTICATED, "expected one Authorization header: Bearer and a token"
+        )
+    return token.strip()
+
+
+def _token_id(digest: str) -> str:
+    return digest[:12]
+
+
+def _check_simulated(identity: Identity, spec: Register) -> None:
+    if identity.role is Role.OPERATOR and not spec.simulated:
+        raise ProtocolError(
+            ErrorCode.FORBIDDEN,
+            "an operator registers simulated providers only; a real one needs a provider's token",
+            field="data.simulated",
+        )
+    if identity.role is Role.PROVIDER and spec.simulated:
+        raise ProtocolError(
+            ErrorCode.FORBIDDEN,
+            "a simulated provider is registered with an operator's token, not with a provider's",
+            field="data.simulated",
+        )
