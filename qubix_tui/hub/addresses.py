@@ -41,8 +41,8 @@ def parse_allowed_origin(text: str) -> tuple[str, str, int]:
     origin = parse_origin(text)
     if origin is None:
         raise ValueError(
-            f"“{printable(text)}” is no origin; expected http:// or https:// and a name, with a port where it "
-            "is not the usual one: https://console.example (no path, and no *: that would let every page in)"
+            f"“{printable(text)}” is no origin; expected http:// or https:// and a name, with a port where "
+            "it is not the usual one: https://console.example (no path, no *: that would let every page in)"
         )
     return origin
 

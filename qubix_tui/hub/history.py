@@ -1,10 +1,85 @@
-"""The last ten minutes of every provider, in steps of five seconds."""
+"""The last ten minutes of every provider, in steps of five seconds.
+
+One provider with one GPU costs MEASURED.
+"""
+
+import math
+from array import array
+from collections.abc import Sequence
+from typing import Final
 
 from qubix_tui.hub.clock import Clock
-from qubix_tui.protocol.records import HistoryPoint, Metrics
+from qubix_tui.protocol.records import GpuHistoryPoint, HistoryPoint, Metrics
+from qubix_tui.protocol.types import from_timestamp, to_timestamp
 
-STEP_SECONDS = 5
-STEPS = 120
+STEP_SECONDS: Final = 5
+STEPS: Final = 120
+WINDOW_SECONDS: Final = STEPS * STEP_SECONDS
+
+MAX_GPUS: Final = 64
+"""GPUs of one provider that history is kept of; one message could name thousands."""
+
+_HOST_COLUMNS: Final = 4  # CPU, RAM and GPU percent, GPU temperature
+_GPU_COLUMNS: Final = 4  # utilisation, memory, temperature, power
+_NAN: Final = math.nan
+
+
+class _Ring:
+    """One provider's steps.
+
+    ``values`` is a table in rows of ``width`` columns: those of the host, then those of GPU 0, 1 … Step
+    number *n* (hub time divided by `STEP_SECONDS`) lives in row *n* modulo `STEPS`, and ``steps`` says which
+    *n* a row holds now, -1 for none: so nothing has to be cleared as time passes, and a hub clock that was set
+    back does no harm.
+    """
+
+    __slots__ = ("gpu_count", "received", "sampled_at", "steps", "values")
+
+    def __init__(self) -> None:
+        self.gpu_count = 0
+        self.steps = array("i", [-1]) * STEPS
+        self.values = array("f", [_NAN]) * (_HOST_COLUMNS * STEPS)
+        self.received = 0.0
+        self.sampled_at: str | None = None
+
+    @property
+    def width(self) -> int:
+        return _HOST_COLUMNS + _GPU_COLUMNS * self.gpu_count
+
+    def write(self, step: int, metrics: Metrics) -> None:
+        gpu_count = 1 + max((gpu.index for gpu in metrics.gpus if gpu.index < MAX_GPUS), default=-1)
+        if gpu_count > self.gpu_count:
+            self._widen(gpu_count)
+        row = array("f", [_NAN]) * self.width
+        row[0] = _number(metrics.cpu_percent)
+        row[1] = _number(metrics.ram_percent)
+        row[2] = _number(metrics.gpu_percent)
+        row[3] = _number(metrics.gpu_temp)
+        for gpu in metrics.gpus:
+            if gpu.index < MAX_GPUS:
+                start = _HOST_COLUMNS + _GPU_COLUMNS * gpu.index
+                row[start] = _number(gpu.util_percent)
+                row[start + 1] = _number(gpu.mem_used_mb)
+                row[start + 2] = _number(gpu.temp_c)
+                row[start + 3] = _number(gpu.power_w)
+        index = step % STEPS
+        self.values[index * self.width : (index + 1) * self.width] = row
+        self.steps[index] = step
+
+    def read(self, step: int) -> array[float] | None:
+        """Give the values of a step, None where it has no data."""
+        index = step % STEPS
+        if self.steps[index] != step:
+            return None
+        return self.values[index * self.width : (index + 1) * self.width]
+
+    def _widen(self, gpu_count: int) -> None:
+        old, old_width = self.values, self.width
+        added = array("f", [_NAN]) * (_GPU_COLUMNS * (gpu_count - self.gpu_count))
+        self.values = array("f")
+        for start in range(0, len(old), old_width):
+            self.values += old[start : start + old_width] + added
+        self.gpu_count = gpu_count
 
 
 class History:
@@ -16,7 +91,9 @@ class History:
     """
 
     def __init__(self, clock: Clock, *, max_providers: int = 20_000) -> None:
-        raise NotImplementedError
+        self._clock = clock
+        self._max_providers = max_providers
+        self._rings: dict[str, _Ring] = {}
 
     def record(self, provider_id: str, received: float, metrics: Metrics, *, late: bool = False) -> None:
         """Keep a sample.
@@ -24,17 +101,104 @@ class History:
         Args:
             provider_id: Whose sample it is.
             received: When the hub received it, seconds since the epoch (`Clock.time`).
-            metrics: The sample. The last one of a step is what the step holds.
+            metrics: The sample. The last one of a step is what the step holds. A GPU's values are kept
+                under its ``index``, as far as `MAX_GPUS`.
             late: It was kept while the hub was away: its place is ``sampledAt`` (the provider's clock,
                 corrected by what the last live sample showed of it), and it only fills a step that is empty.
                 Without ``sampledAt``, or outside of the window, it is dropped.
         """
-        raise NotImplementedError
+        ring = self._rings.get(provider_id)
+        if late:
+            self._record_late(provider_id, ring, received, metrics)
+            return
+        if ring is None:
+            ring = self._add(provider_id)
+        ring.received = received
+        ring.sampled_at = metrics.sampled_at
+        ring.write(_step_of(received), metrics)
 
-    def points(self, provider_id: str, seconds: float = STEPS * STEP_SECONDS) -> list[HistoryPoint]:
-        """Give the steps of the last ``seconds`` that have data, oldest first; empty for the unknown."""
-        raise NotImplementedError
+    def points(self, provider_id: str, seconds: float = WINDOW_SECONDS) -> list[HistoryPoint]:
+        """Give the steps of the last ``seconds`` that have data, oldest first; empty for the unknown.
+
+        A point's ``timestamp`` is the beginning of its step. ``gpus`` is in order of GPU index, and of one
+        length in all points: up to the last GPU of which anything is known.
+        """
+        ring = self._rings.get(provider_id)
+        if ring is None:
+            return []
+        newest = _step_of(self._clock.time())
+        count = min(STEPS, max(0, math.ceil(seconds / STEP_SECONDS)))
+        rows = [
+            (step, row)
+            for step in range(newest - count + 1, newest + 1)
+            if (row := ring.read(step)) is not None
+        ]
+        gpu_count = max((_known_gpus(row) for _, row in rows), default=0)
+        return [_point(step, row, gpu_count) for step, row in rows]
 
     def forget(self, provider_id: str) -> None:
         """Drop a provider's past. Unknown providers are no error."""
-        raise NotImplementedError
+        self._rings.pop(provider_id, None)
+
+    def _record_late(self, provider_id: str, ring: _Ring | None, received: float, metrics: Metrics) -> None:
+        if metrics.sampled_at is None:
+            return
+        try:
+            sampled = from_timestamp(metrics.sampled_at)
+            if ring is not None and ring.sampled_at is not None:
+                sampled += ring.received - from_timestamp(ring.sampled_at)
+        except ValueError:
+            # The form of a timestamp is checked on the wire, its calendar is not (31 February).
+            return
+        step, newest = _step_of(sampled), _step_of(received)
+        if not newest - STEPS < step <= newest:
+            return
+        if ring is None:
+            ring = self._add(provider_id)
+        if ring.steps[step % STEPS] < step:
+            ring.write(step, metrics)
+
+    def _add(self, provider_id: str) -> _Ring:
+        if len(self._rings) >= self._max_providers:
+            del self._rings[min(self._rings, key=lambda known: self._rings[known].received)]
+        ring = self._rings[provider_id] = _Ring()
+        return ring
+
+
+def _step_of(seconds: float) -> int:
+    return max(0, int(seconds // STEP_SECONDS))
+
+
+def _number(value: float | None) -> float:
+    return _NAN if value is None else value
+
+
+def _known_gpus(row: Sequence[float]) -> int:
+    """Count the GPUs of a row up to the last one with a value."""
+    for index in range(len(row) - 1, _HOST_COLUMNS - 1, -1):
+        if math.isfinite(row[index]):
+            return (index - _HOST_COLUMNS) // _GPU_COLUMNS + 1
+    return 0
+
+
+def _point(step: int, row: Sequence[float], gpu_count: int) -> HistoryPoint:
+    values = [round(value, 2) if math.isfinite(value) else None for value in row]
+    gpus = []
+    for start in range(_HOST_COLUMNS, _HOST_COLUMNS + gpu_count * _GPU_COLUMNS, _GPU_COLUMNS):
+        used = values[start + 1]
+        gpus.append(
+            GpuHistoryPoint(
+                util_percent=values[start],
+                mem_used_mb=None if used is None else int(used),
+                temp_c=values[start + 2],
+                power_w=values[start + 3],
+            )
+        )
+    return HistoryPoint(
+        timestamp=to_timestamp(step * STEP_SECONDS),
+        cpu_percent=values[0],
+        ram_percent=values[1],
+        gpu_percent=values[2],
+        gpu_temp=values[3],
+        gpus=gpus,
+    )

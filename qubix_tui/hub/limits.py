@@ -2,19 +2,19 @@
 
 Every default is far above what the hub's own clients do, and far below what hurts it:
 
-- An agent at 10 Hz sends about 11 messages a second and, with 16 busy GPUs, 350 KB. Back after an outage it
-  sends ten minutes of samples (600 at 1 Hz) at once: 100 messages a second with a burst of 3,000, 1 MiB a
-  second with a burst of 4 MiB.
+- An agent at 10 Hz sends about 11 messages a second; a sample of 16 busy GPUs has 11 KB, or 30 KB with all
+  the processes it may list. Back after an outage it sends ten minutes of samples (600 at 1 Hz) at once.
+  Hence 100 messages a second with a burst of 3,000, and 1 MiB a second with a burst of 4 MiB.
 - A console with a digest sends a ping every 30 s and one subscribe per provider that is looked at.
-- A client back after a restart of the hub resubscribes everything in one go, 1,000 channels say: 50 subscribes
-  a second with a burst of 2,000. Each may cost a replay or a snapshot, hence fewer than messages.
-- 4,096 subscriptions cost a client's slot about 1 MB. Who wants more wants ``provider:*``.
-- A refused message is answered once, so an answer costs the hub as much as a message: 100 refusals in a row, or
-  more than one a second for long, is a client that does not listen to ``retryAfter``, and is closed.
-- 10,000 agents, with their consoles, may share one address, and come back at once after a restart with up to 5 s
-  of jitter: so nothing that is counted per address counts a connection that showed a good token, or may do so
-  without one (loopback). 100 strangers per address leaves room for a lab of browsers that have yet to send
-  ``auth``; 1,000 handshakes in flight is half a second of that return.
+- A client back after a restart of the hub resubscribes everything in one go, 1,000 channels say. Each may
+  cost a replay or a snapshot, hence fewer than messages: 50 subscribes a second with a burst of 2,000.
+- Who wants more than 4,096 subscriptions on one connection wants ``provider:*``.
+- A refused message is answered once, so refusing costs the hub as much as serving: 100 refusals in a row,
+  or more than one a second for long, is a client that does not listen to ``retryAfter``, and is closed.
+- 10,000 agents may share one address and come back to a restarted hub at once, with up to 5 s of jitter. So
+  no connection that showed a good token, or needs none (loopback), counts for its address. 100 strangers
+  per address leave room for a lab of browsers that have yet to send ``auth``; 1,000 handshakes in flight is
+  half a second of that return.
 - Ten failed logins at once and then one every 30 s. Tokens hold 256 random bits: this limit saves work and
   logs, it is not what keeps a guess out.
 """
@@ -185,7 +185,7 @@ class Slot:
             stranger: The connection's role is ``nobody``: it has yet to authenticate.
 
         Raises:
-            ProtocolError: ``rate_limited``: its address has too many strangers. `close` the slot all the same.
+            ProtocolError: ``rate_limited``: its address has too many strangers. Still `close` the slot.
         """
         self._end_handshake()
         if not stranger or self._stranger:
