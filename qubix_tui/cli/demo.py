@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from qubix_tui import home
 from qubix_tui.cli.common import CommandError, RawFormatter, Target, add_display_options
-from qubix_tui.cli.local_hub import DataLockedError, local_access, locked_data
+from qubix_tui.cli.local_hub import DataLocked, local_access, locked_data
 from qubix_tui.protocol import DEFAULT_PORT
 from qubix_tui.protocol.tokens import Role
 
@@ -95,7 +95,7 @@ def _start_hub(directory: Path, notices: list[str], stack: contextlib.ExitStack)
                 attempt.enter_context(locked_data(data))
                 hub = HubThread(config, access=local_access(config, directory))
                 hub.start()
-            except DataLockedError:
+            except DataLocked:
                 continue
             except OSError as error:
                 if error.errno not in {errno.EADDRINUSE, errno.EACCES}:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from qubix_tui.hub.server import HubConfig
 
 
-class DataLockedError(CommandError):
+class DataLocked(CommandError):
     """Another hub holds the data directory."""
 
 
@@ -24,7 +24,7 @@ def locked_data(directory: Path) -> Iterator[Path]:
     """Hold a hub's data directory for as long as the block runs.
 
     Raises:
-        DataLockedError: Another hub has it; the message says which process.
+        DataLocked: Another hub has it; the message says which process.
         HomeError: It can't be made.
     """
     import filelock
@@ -36,11 +36,11 @@ def locked_data(directory: Path) -> Iterator[Path]:
         lock.acquire()
     except filelock.Timeout:
         with contextlib.suppress(OSError):
-            raise DataLockedError(
+            raise DataLocked(
                 f"the hub with process id {holder.read_text().strip()} already uses {directory}; "
                 "stop it, or give this one a directory of its own with --data DIR"
             ) from None
-        raise DataLockedError(f"another hub already uses {directory}") from None
+        raise DataLocked(f"another hub already uses {directory}") from None
     except OSError as error:
         raise CommandError(f"can't lock {directory}: {error.strerror}") from None
     try:
