@@ -96,6 +96,15 @@ class Link:
         broadcast((websocket,), payload, text=True)
         return True
 
+    def write_or_end(self, payload: bytes) -> None:
+        """Put one text message into the socket's buffer; where that is full, end the link.
+
+        For what must not be skipped: the next link begins with all of it.
+        """
+        if not self.write(payload) and self._websocket.state is State.OPEN:
+            self.failure = Failure("the hub does not read what is sent to it")
+            self._websocket.transport.abort()
+
     async def close(self, failure: Failure | None = None) -> None:
         """End it politely within `CLOSE_TIMEOUT_SECONDS`, hard after that.
 
