@@ -6,6 +6,7 @@ import asyncio
 from qubix_tui import home
 from qubix_tui.cli.common import (
     DEFAULT_URL,
+    EXIT_UNREACHABLE,
     EXIT_USAGE,
     CommandError,
     Target,
@@ -37,17 +38,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def answers(target: Target) -> bool:
     """Whether a hub answers there."""
-    from qubix_tui.client import ConnectFailed, Connection
+    from qubix_tui.cli.dial import dialled
 
-    connection = Connection(target.url, token=target.token)
-    await connection.start()
     try:
-        await connection.wait_open(timeout=PROBE_SECONDS)
-    except ConnectFailed as error:
-        return not error.unreachable
-    finally:
-        await connection.close()
-    return True
+        async with dialled(target, patience=PROBE_SECONDS):
+            return True
+    except CommandError as error:
+        return error.code != EXIT_UNREACHABLE
 
 
 def show(

@@ -9,9 +9,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from qubix_tui.cli.common import (
-    EXIT_FAILED,
-    EXIT_UNREACHABLE,
-    EXIT_USAGE,
     CommandError,
     RawFormatter,
     Target,
@@ -33,7 +30,6 @@ examples:
   qubix providers --json | jq -r '.providers[] | select(.isOnline) | .id'
 """
 
-CONNECT_SECONDS = 10.0
 SNAPSHOT_SECONDS = 30.0
 METRICS_SECONDS = 1.5
 """How long to wait for the newest sample of every provider that is online."""
@@ -93,20 +89,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _snapshot(target: Target) -> tuple[_Fleet, float]:
     """Give the fleet as it is, and the hub's time."""
-    from qubix_tui.client import BadUrl, ConnectFailed, Connection
+    from qubix_tui.cli.dial import dialled
 
-    try:
-        connection = Connection(target.url, token=target.token)
-    except BadUrl as error:
-        raise CommandError(str(error), EXIT_USAGE) from None
-    await connection.start()
-    try:
-        await connection.wait_open(timeout=CONNECT_SECONDS)
+    async with dialled(target) as connection:
         return await _collect(connection)
-    except ConnectFailed as error:
-        raise CommandError(str(error), EXIT_UNREACHABLE if error.unreachable else EXIT_FAILED) from None
-    finally:
-        await connection.close()
 
 
 async def _collect(connection: "Connection") -> tuple[_Fleet, float]:
@@ -154,17 +140,25 @@ def _row(fleet: _Fleet, provider: Provider, now: float) -> tuple[str, ...]:
     headline = fleet.headlines.get(provider.id)
     gpus = f"{provider.gpu_count}× {provider.gpu_model or '—'}" if provider.gpu_count else "—"
     mark = " SIM" if provider.simulated else ""
+    if headline is None:
+        metrics = ("—",) * 4
+        age = "—"
+    else:
+        metrics = (
+            _number(headline.gpu_percent, "%"),
+            _number(headline.gpu_temp, "°"),
+            _number(headline.cpu_percent, "%"),
+            _number(headline.ram_percent, "%"),
+        )
+        age = f"{max(0.0, now - from_timestamp(headline.timestamp)):.1f}s"
     return (
         provider.id,
         f"{provider.name or '—'}{mark}",
         provider.state.value,
         gpus,
-        _number(headline and headline.gpu_percent, "%"),
-        _number(headline and headline.gpu_temp, "°"),
-        _number(headline and headline.cpu_percent, "%"),
-        _number(headline and headline.ram_percent, "%"),
+        *metrics,
         "—" if provider.price_per_hour is None else f"{provider.price_per_hour:.2f}",
-        "—" if headline is None else f"{max(0.0, now - from_timestamp(headline.timestamp)):.1f}s",
+        age,
     )
 
 

@@ -76,7 +76,8 @@ def _get(target: Target, path: str) -> dict[str, Any]:
         raise CommandError(f"{target.url} answered {error.code} {error.reason}: {_reason(error)}") from None
     except (URLError, OSError) as error:
         reason = getattr(error, "reason", error)
-        raise CommandError(f"no hub answers at {target.url}: {reason}", EXIT_UNREACHABLE) from None
+        why = getattr(reason, "strerror", None) or reason
+        raise CommandError(f"no hub answers at {target.url}: {why}", EXIT_UNREACHABLE) from None
     except ValueError:
         raise CommandError(f"what answers at {target.url} is not a QUBIX hub") from None
 

@@ -7,9 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from qubix_tui.cli.common import (
-    EXIT_FAILED,
     EXIT_UNREACHABLE,
-    EXIT_USAGE,
     CommandError,
     RawFormatter,
     Target,
@@ -17,6 +15,7 @@ from qubix_tui.cli.common import (
     find_hub,
 )
 from qubix_tui.protocol import channels
+from qubix_tui.protocol.events import Event
 
 EXAMPLES = """\
 examples:
@@ -77,43 +76,38 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _watch(target: Target, keys: Sequence[str], *, snapshot: bool) -> int:
-    from qubix_tui.client import BadUrl, ConnectFailed, Connection, ConnectionState
+    from qubix_tui.cli.dial import dialled
+    from qubix_tui.client import ConnectionState
 
-    try:
-        connection = Connection(target.url, token=target.token)
-    except BadUrl as error:
-        raise CommandError(str(error), EXIT_USAGE) from None
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     on_terminal = sys.stdout.isatty()
-    output = sys.stdout.buffer
+    latest = b""
 
-    def write(raw: bytes) -> None:
-        if b'"channel"' not in raw:
-            return  # a direct reply, not an event
+    def remember(raw: bytes) -> None:
+        nonlocal latest
+        latest = raw
+
+    def write(event: Event) -> None:
+        # Only what was published has a channel; a direct reply is no event.
+        if event.channel is None or ended.done():
+            return
         try:
-            output.write((printable(raw) if on_terminal else raw) + b"\n")
-            output.flush()
+            sys.stdout.buffer.write((printable(latest) if on_terminal else latest) + b"\n")
+            sys.stdout.buffer.flush()
         except OSError as error:
-            if not ended.done():
-                ended.set_exception(error)
+            ended.set_exception(error)
 
     def say(state: ConnectionState) -> None:
         if state is ConnectionState.RECONNECTING:
             print(f"qubix: {connection.last_error}; trying again", file=sys.stderr)
-        elif state in {ConnectionState.DISCONNECTED, ConnectionState.CLOSED} and not ended.done():
+        elif state is ConnectionState.DISCONNECTED and not ended.done():
             ended.set_exception(CommandError(f"gave up: {connection.last_error}", EXIT_UNREACHABLE))
 
-    connection.on_raw(write)
-    for key in dict.fromkeys(keys):
-        connection.subscribe(key, snapshot=snapshot)
-    await connection.start()
-    try:
-        try:
-            await connection.wait_open(timeout=10)
-        except ConnectFailed as error:
-            raise CommandError(str(error), EXIT_UNREACHABLE if error.unreachable else EXIT_FAILED) from None
+    async with dialled(target) as connection:
         connection.on_state(say)
+        connection.on_raw(remember)
+        connection.on("*", write)
+        for key in dict.fromkeys(keys):
+            connection.subscribe(key, snapshot=snapshot)
         await ended
-    finally:
-        await connection.close()
     return 0
