@@ -31,7 +31,7 @@ from qubix_tui.protocol.errors import ErrorCode, ProtocolError
 _REMEMBERED_ADDRESSES: Final = 10_000
 
 
-class Flooding(ProtocolError):  # noqa: N818 - the name says what the client does
+class Flooding(ProtocolError):
     """``rate_limited`` once too often: answer it, then close with `CloseCode.FLOODING` (4029)."""
 
 

@@ -59,7 +59,7 @@ class Replay(msgspec.Struct, frozen=True):
     complete: bool
 
 
-class Conflict(Exception):  # noqa: N818 - the name says what happened
+class Conflict(Exception):
     """A precondition did not hold. Nothing was written.
 
     Args:
@@ -73,7 +73,7 @@ class Conflict(Exception):  # noqa: N818 - the name says what happened
         self.key = key
 
 
-class EngineUnavailable(Exception):  # noqa: N818 - the name says what happened
+class EngineUnavailable(Exception):
     """The store can't be used now; the message says why and what to do."""
 
 
