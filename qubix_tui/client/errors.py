@@ -1,7 +1,5 @@
 """What can go wrong for a user of the client. Every message is a sentence for a person."""
 
-# ruff: noqa: N818 - named for what happened, as the exceptions of websockets are
-
 from qubix_tui.protocol.errors import ErrorCode
 
 
