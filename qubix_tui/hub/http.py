@@ -121,7 +121,7 @@ class HttpRoutes:
         if request.method not in _METHODS:
             raise _RefusedRequest(
                 405,
-                f"{request.method[:20]} is not answered, only GET and HEAD are; changes go over the WebSocket",
+                f"{request.method[:20]} is not answered, GET and HEAD are; changes go over the WebSocket",
             )
         refusal = self._access.check_host(request.headers.get_all("Host"))
         refusal = refusal or self._access.check_origin(request.headers.get_all("Origin"))

@@ -60,8 +60,8 @@ HTML: Final = f"""<!doctype html>
 </head>
 <body>
 <h1>QUBIX hub</h1>
-<p>A WebSocket at this address tells what happens in the marketplace. To try it, paste this into the console of
-your browser (F12):</p>
+<p>A WebSocket at this address tells what happens in the marketplace. To try it, paste this into the console
+of your browser (F12):</p>
 <pre id="snippet">const ws = new WebSocket('ws://localhost:3001');
 ws.onopen = () =&gt; console.log('Connected');
 ws.onmessage = (e) =&gt; console.log('Message:', JSON.parse(e.data));
