@@ -3,14 +3,16 @@
 Every default is far above what the hub's own clients do, and far below what hurts it:
 
 - An agent at 10 Hz sends about 11 messages a second; a sample of 16 busy GPUs has 11 KB, or 30 KB with all
-  the processes it may list. Back after an outage it sends ten minutes of samples (600 at 1 Hz) at once.
-  Hence 100 messages a second with a burst of 3,000, and 1 MiB a second with a burst of 4 MiB.
-- A console with a digest sends a ping every 30 s and one subscribe per provider that is looked at.
-- A client back after a restart of the hub resubscribes everything in one go, 1,000 channels say. Each may
-  cost a replay or a snapshot, hence fewer than messages: 50 subscribes a second with a burst of 2,000.
-- Who wants more than 4,096 subscriptions on one connection wants ``provider:*``.
-- A refused message is answered once, so refusing costs the hub as much as serving: 100 refusals in a row,
-  or more than one a second for long, is a client that does not listen to ``retryAfter``, and is closed.
+  the processes it may list. Back after an outage it sends ten minutes of samples (600 at 1 Hz) at once. Hence
+  100 messages a second and 1 MiB a second, with a burst of 4 MiB.
+- A console with a digest sends a ping every 30 s and one subscribe per provider that is looked at. Who wants
+  more than 4,096 subscriptions on one connection wants ``provider:*``.
+- A client back after a restart of the hub resubscribes everything in one go: so the burst of subscribes is as
+  many as it may hold, and that of messages a little more. Each may cost a replay or a snapshot, hence only 50
+  more a second.
+- Who is refused is asked to wait a second at least, else refusals would come one by one at the limit's own
+  rate. A client that waits may have sent some 30 messages more before it heard (an agent's outbox does).
+  Hence 50 refusals a second, with a burst of 500, are answered; past that a client does not listen.
 - 10,000 agents may share one address and come back to a restarted hub at once, with up to 5 s of jitter. So
   no connection that showed a good token, or needs none (loopback), counts for its address. 100 strangers
   per address leave room for a lab of browsers that have yet to send ``auth``; 1,000 handshakes in flight is
@@ -29,6 +31,7 @@ from qubix_tui.hub.clock import Clock
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
 
 _REMEMBERED_ADDRESSES: Final = 10_000
+_LEAST_WAIT_SECONDS: Final = 1.0
 
 
 class Flooding(ProtocolError):
@@ -39,15 +42,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of one hub. A burst is what may come at once after a silence."""
 
     messages_per_second: float = 100
-    messages_burst: int = 3_000
+    messages_burst: int = 5_000
     bytes_per_second: float = 1024 * 1024
     bytes_burst: int = 4 * 1024 * 1024
     subscribes_per_second: float = 50
-    subscribes_burst: int = 2_000
+    subscribes_burst: int = 4_096
     subscriptions: int = 4_096
     """Held by one connection at once."""
-    refusals_per_second: float = 1
-    refusals_burst: int = 100
+    refusals_per_second: float = 50
+    refusals_burst: int = 500
     """How often one connection may be refused before it is closed."""
     connections: int = 20_000
     """In all, handshakes included."""
@@ -145,6 +148,8 @@ class ConnectionLimiter:
             )
 
     def _refusal(self, now: float, what: str, wait: float | None) -> ProtocolError:
+        if wait is not None:
+            wait = max(wait, _LEAST_WAIT_SECONDS)
         if self._refusals.take(now):
             return Flooding(
                 ErrorCode.RATE_LIMITED,
