@@ -201,14 +201,15 @@ class Connection:
             self._begin()
 
     async def close(self) -> None:
-        """Say goodbye and end; nothing of it is left when this returns. Takes a second or two at most."""
+        """Say goodbye and end; nothing of it is left when this returns.
+
+        Takes a second or two at most. Inside the open hook it cancels the hook.
+        """
         task = self._run_task
         if task is not None and not task.done():
             self._set_state(ConnectionState.CLOSING)
             task.cancel()
-            # The open hook runs inside what is being ended: it can't wait for that.
-            if self._session is None or not self._session.is_hook_running_here:
-                await asyncio.wait({task})
+            await asyncio.wait({task})
         self._set_state(ConnectionState.CLOSED)
 
     def subscribe(
@@ -270,6 +271,13 @@ class Connection:
 
     async def _run(self) -> None:
         """Dial, converse, and dial again, until it is closed or there is no point."""
+        try:
+            await self._persist()
+        finally:
+            if self._state is ConnectionState.CLOSING:
+                self._set_state(ConnectionState.CLOSED)
+
+    async def _persist(self) -> None:
         while True:
             failure = await self._connect_once()
             self._failure = failure

@@ -122,12 +122,7 @@ class Session:
     @property
     def may_send(self) -> bool:
         """Whether the calling task may send: every task once it is open, the hook's own before that."""
-        return self._is_open or self.is_hook_running_here
-
-    @property
-    def is_hook_running_here(self) -> bool:
-        """Whether the calling task is the one that runs the open hook."""
-        return self._talk_task is not None and asyncio.current_task() is self._talk_task
+        return self._is_open or asyncio.current_task() is self._talk_task
 
     def send(self, event_type: str, data: Wire | dict[str, Any] | None) -> bool:
         """Put a message into the socket's buffer; False where it can't be."""
