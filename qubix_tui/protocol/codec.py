@@ -218,7 +218,7 @@ def encode_request(
 
 def encode_event(
     kind: str,
-    data: Wire | dict[str, Any] | None = None,
+    data: Wire | dict[str, Any] | msgspec.Raw | None = None,
     *,
     channel: str | None = None,
     offset: int | None = None,

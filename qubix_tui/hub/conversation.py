@@ -1,0 +1,287 @@
+"""What the hub answers to each type of request.
+
+A handler gets the session and a request that was decoded and authorised. It answers through the session; what it
+raises as `ProtocolError` is answered for it. One that has to wait for the store is a coroutine function: the session
+handles no further request of its client before it is done.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import chain
+from typing import Protocol
+
+import msgspec
+
+from qubix_tui.hub import framing, snapshots
+from qubix_tui.hub.access import Identity
+from qubix_tui.hub.engine.base import Replay
+from qubix_tui.hub.fanout import Subscriber
+from qubix_tui.hub.limits import ConnectionLimiter
+from qubix_tui.hub.outbox import Slot
+from qubix_tui.hub.provider_state import Entry
+from qubix_tui.hub.providers import ProviderConnection
+from qubix_tui.hub.services import Services
+from qubix_tui.protocol import channels, events
+from qubix_tui.protocol.errors import ErrorCode, ProtocolError
+from qubix_tui.protocol.requests import (
+    ReportCompletion,
+    ReportLogs,
+    ReportProgress,
+    Request,
+    SubscribeOptions,
+)
+from qubix_tui.protocol.types import RequestId, Wire, to_timestamp
+
+REPLAY_LIMIT = 1_000
+"""Events that a replay gives at most; who missed more takes a snapshot."""
+
+
+class Conversation(ProviderConnection, Protocol):
+    """What handlers need of a session."""
+
+    services: Services
+    subscriber: Subscriber
+    limiter: ConnectionLimiter
+    address: str
+    raw: bytes
+    """The message that is being handled."""
+
+    def reply(self, kind: str, data: Wire, request_id: RequestId | None) -> None:
+        """Send a direct reply, in its place among the events."""
+        ...
+
+    def reserve(self) -> Slot:
+        """Take a place among the events for frames that come later."""
+        ...
+
+    def identified(self, identity: Identity) -> None:
+        """The client has shown who it is."""
+        ...
+
+
+Handler = Callable[[Conversation, Request], Awaitable[None] | None]
+
+
+def ping(session: Conversation, request: Request) -> None:
+    """Answer a sign of life with the hub's time."""
+    echo = msgspec.UNSET if request.data is None else request.data
+    pong = events.Pong(timestamp=to_timestamp(session.services.clock.time()), echo=echo)
+    session.reply(events.PONG, pong, request.id)
+
+
+def subscribe(session: Conversation, request: Request) -> Awaitable[None] | None:
+    """Let the client hear a channel; with what it missed, or what is now, first."""
+    channel, options = _channel(request), request.data
+    held = session.subscriber.channels
+    session.limiter.subscribe(len(held) - (channel in held))
+    if options.since is not None:
+        return _recover(session, request, channel, options)
+    services = session.services
+    services.fanout.subscribe(session.subscriber, channel)
+    slot = session.reserve()
+    slot.fill(chain([_subscribed(session, request, channel)], _snapshot(session, channel, options)))
+    _set_digest(session, channel, options)
+    return None
+
+
+async def _recover(session: Conversation, request: Request, channel: str, options: SubscribeOptions) -> None:
+    """Subscribe with a replay.
+
+    In one step the client joins the channel, a place before all live events is reserved, and the offset of the last
+    event that it did not get live is noted. The replay fills that place, up to that offset.
+    """
+    services = session.services
+    was_subscribed = channel in session.subscriber.channels
+    services.fanout.subscribe(session.subscriber, channel)
+    slot = session.reserve()
+    upto = services.publisher.published(channel)
+    frames: Iterator[bytes] = iter(())
+    try:
+        replay = await _replay(services, channel, options)
+        reply = _subscribed(session, request, channel, offset=upto, recovered=replay.complete)
+        missed = (
+            framing.event_frame(event.type, event.data, channel, event.offset)
+            for event in replay.events
+            if event.offset <= upto
+        )
+        rest = missed if replay.complete else _snapshot(session, channel, options)
+        frames = chain([reply], rest)
+    except BaseException:
+        if not was_subscribed:
+            services.fanout.unsubscribe(session.subscriber, channel)
+        raise
+    finally:
+        slot.fill(frames)
+    _set_digest(session, channel, options)
+
+
+async def _replay(services: Services, channel: str, options: SubscribeOptions) -> Replay:
+    assert options.since is not None
+    if options.since and options.epoch != services.engine.epoch:
+        return Replay(events=[], complete=False)
+    return await services.engine.replay(channel, options.since, limit=REPLAY_LIMIT)
+
+
+def _subscribed(
+    session: Conversation,
+    request: Request,
+    channel: str,
+    *,
+    offset: int | None = None,
+    recovered: bool = False,
+) -> bytes:
+    if offset is None and not channels.is_wildcard(channel):
+        offset = session.services.publisher.published(channel)
+    data = events.Subscribed(
+        subscription=channel, epoch=session.services.engine.epoch, offset=offset, recovered=recovered
+    )
+    session.services.telemetry.sent(events.SUBSCRIBED)
+    return framing.reply_frame(events.SUBSCRIBED, data, request.id)
+
+
+def _snapshot(session: Conversation, channel: str, options: SubscribeOptions) -> Iterator[bytes]:
+    """Give the present of a channel as frames; nothing where it was not asked for."""
+    if not options.snapshot:
+        return iter(())
+    providers = session.services.providers
+    if channel in {channels.MARKETPLACE, channels.ALL_PROVIDERS}:
+        return snapshots.fleet(providers.registry, channel)
+    kind, _, subject = channel.partition(":")
+    if kind == "provider":
+        points = providers.history.points(subject)
+        return snapshots.provider(subject, providers.registry.get(subject), points)
+    return iter(()) if channel == channels.ALL_JOBS else snapshots.job(subject)
+
+
+def _set_digest(session: Conversation, channel: str, options: SubscribeOptions) -> None:
+    """Begin, change or end the client's digest: the newest options win."""
+    if channel != channels.MARKETPLACE:
+        return
+    if options.digest is None:
+        session.services.digests.leave(session.subscriber.outbox)
+    else:
+        session.services.digests.join(session.subscriber.outbox, options.digest)
+
+
+def unsubscribe(session: Conversation, request: Request) -> None:
+    """Let the client hear a channel no longer."""
+    channel = _channel(request)
+    session.services.fanout.unsubscribe(session.subscriber, channel)
+    if channel == channels.MARKETPLACE:
+        session.services.digests.leave(session.subscriber.outbox)
+    session.reply(events.UNSUBSCRIBED, events.Unsubscribed(subscription=channel), request.id)
+
+
+def auth(session: Conversation, request: Request) -> None:
+    """Give the connection the role of the token that it shows."""
+    services = session.services
+    if session.entry is not None:
+        raise ProtocolError(
+            ErrorCode.CONFLICT,
+            f"this connection is the one of {session.entry.id}; auth comes before provider:register",
+        )
+    try:
+        identity = services.access.authenticate(request.data.token)
+    except ProtocolError:
+        services.telemetry.auth_failures += 1
+        services.logins.failed(session.address)
+        raise
+    session.identified(identity)
+    data = events.Authenticated(role=identity.role.value, subject=identity.subject)
+    session.reply(events.AUTHENTICATED, data, request.id)
+
+
+async def register(session: Conversation, request: Request) -> None:
+    """Make the connection that of a provider."""
+    registered = await session.services.providers.register(session, request.data)
+    session.reply(events.REGISTERED, registered, request.id)
+
+
+async def set_status(session: Conversation, request: Request) -> None:
+    """Pause, drain or resume the connection's provider."""
+    await session.services.providers.set_status(_entry(session, request), request.data)
+    session.reply(events.OK, events.Ok(), request.id)
+
+
+async def remove(session: Conversation, request: Request) -> None:
+    """Forget a provider that is gone."""
+    await session.services.providers.remove(request.data.provider_id)
+    session.reply(events.OK, events.Ok(), request.id)
+
+
+def history(session: Conversation, request: Request) -> None:
+    """Give a provider's last minutes."""
+    providers = session.services.providers
+    provider_id = request.data.provider_id
+    if providers.registry.get(provider_id) is None:
+        raise ProtocolError(
+            ErrorCode.NOT_FOUND, f"there is no provider {provider_id}", field="data.providerId"
+        )
+    points = providers.history.points(provider_id, request.data.seconds)
+    session.reserve().fill(snapshots.history(provider_id, points, request.id))
+
+
+def publish_metrics(session: Conversation, request: Request) -> None:
+    """Take a sample of the connection's provider."""
+    session.services.providers.publish_metrics(_entry(session, request), request.data, session.raw)
+
+
+def acknowledge(session: Conversation, request: Request) -> None:
+    """Tell an agent that what it reports of a job is not wanted: no such job is known to this hub."""
+    _entry(session, request)
+    report: ReportProgress | ReportLogs | ReportCompletion = request.data
+    ack = events.Ack(job_id=report.job_id, attempt=report.attempt, seq=report.seq, stale=True)
+    session.reply(events.ACK, ack, request.id)
+
+
+def no_jobs(session: Conversation, request: Request) -> None:
+    """Refuse what needs the job engine."""
+    raise ProtocolError(ErrorCode.UNAVAILABLE, f"this hub runs no jobs, so {request.type} can't be answered")
+
+
+def no_tokens(session: Conversation, request: Request) -> None:
+    """Refuse what needs the token store."""
+    raise ProtocolError(
+        ErrorCode.UNAVAILABLE, f"this hub keeps no tokens of its own, so {request.type} can't be answered"
+    )
+
+
+HANDLERS: dict[str, Handler] = {
+    "subscribe:marketplace": subscribe,
+    "subscribe:provider": subscribe,
+    "subscribe:job": subscribe,
+    "unsubscribe": unsubscribe,
+    "ping": ping,
+    "auth": auth,
+    "provider:register": register,
+    "provider:status": set_status,
+    "provider:remove": remove,
+    "provider:history": history,
+    "GPU_METRICS_UPDATE": publish_metrics,
+    "JOB_PROGRESS": acknowledge,
+    "JOB_LOGS": acknowledge,
+    "JOB_COMPLETED": acknowledge,
+    "job:accept": no_jobs,
+    "job:refuse": no_jobs,
+    "job:renew": no_jobs,
+    "job:submit": no_jobs,
+    "job:cancel": no_jobs,
+    "job:why": no_jobs,
+    "token:issue": no_tokens,
+    "token:list": no_tokens,
+    "token:revoke": no_tokens,
+    "enroll:new": no_tokens,
+    "enroll": no_tokens,
+}
+"""The handler of every type that a hub understands."""
+
+
+def _channel(request: Request) -> str:
+    assert request.channel is not None
+    return request.channel
+
+
+def _entry(session: Conversation, request: Request) -> Entry:
+    """Give the provider that this connection publishes for: no message ever names it."""
+    if session.entry is None:
+        raise ProtocolError(ErrorCode.CONFLICT, f"{request.type} comes after provider:register")
+    return session.entry

@@ -1,0 +1,180 @@
+"""A provider as the hub keeps it, and what a decision about one is made of.
+
+`qubix_tui.hub.registry` has the rules.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from qubix_tui.hub.engine.base import Change, NewEvent
+from qubix_tui.protocol import channels, codec, events
+from qubix_tui.protocol.errors import ErrorCode, ProtocolError
+from qubix_tui.protocol.records import Metrics, Provider, ProviderSpec, ProviderState, ProviderStatus
+from qubix_tui.protocol.types import Timestamp, Wire, to_timestamp
+
+MAX_RECORD_BYTES = 48 * 1024
+"""A provider's record, encoded: it must fit into one frame with room to spare."""
+
+PROVIDERS_TABLE: Final = "providers"
+
+SPEC_MEMBERS: Final = ProviderSpec.__struct_fields__
+"""What a provider says of itself."""
+
+
+class StoredProvider(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a store keeps of a provider."""
+
+    provider: Provider
+    session: int
+    paused: bool = False
+    reason: str | None = None
+
+
+class Entry:
+    """A provider, as the hub knows it now."""
+
+    __slots__ = (
+        "channel",
+        "encoded_size",
+        "headline",
+        "heard",
+        "heard_at",
+        "instance",
+        "metrics",
+        "metrics_at",
+        "sample",
+        "session_open",
+        "stored",
+    )
+
+    def __init__(self, stored: StoredProvider, encoded_size: int, heard: float) -> None:
+        self.stored = stored
+        self.encoded_size = encoded_size
+        """Bytes of the record as JSON, at the most."""
+        self.instance: str | None = None
+        """Of the agent that registered last; None when that was before the hub's start."""
+        self.session_open = False
+        """Whether the connection that registered last is open."""
+        self.heard = heard
+        """When it was last heard (monotonic)."""
+        self.heard_at: float | None = None
+        """The same by the clock on the wall; None when that was before the hub's start."""
+        self.metrics: Metrics | None = None
+        self.metrics_at = 0.0
+        """When ``metrics`` was received, in seconds since the epoch."""
+        self.sample = 0
+        """The number of ``metrics`` among all samples that the hub received; 0 for none."""
+        self.headline: tuple[int, bytes] | None = None
+        """The encoded headline of a sample, and that sample's number."""
+        self.channel = channels.provider_channel(stored.provider.id)
+
+    @property
+    def id(self) -> str:
+        """The provider's id."""
+        return self.stored.provider.id
+
+    @property
+    def state(self) -> ProviderState:
+        """The provider's state."""
+        return self.stored.provider.state
+
+    def record(self) -> Provider:
+        """Give the record with the time of the last message."""
+        return self.with_heartbeat(self.stored.provider)
+
+    def with_heartbeat(self, provider: Provider) -> Provider:
+        """Give a record of this provider, now or from before, with the time of the last message."""
+        if self.heard_at is None:
+            return provider
+        return msgspec.structs.replace(provider, last_heartbeat=to_timestamp(self.heard_at))
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision that has yet to be committed and applied."""
+
+    provider_id: str
+    stored: StoredProvider | None
+    """What the provider is to be; None when it is to be no more."""
+    encoded_size: int = 0
+    changes: Sequence[Change] = ()
+    events: Sequence[NewEvent] = ()
+
+
+def status_events(provider: Provider, reason: str | None, timestamp: Timestamp) -> list[NewEvent]:
+    """Give PROVIDER_STATUS_CHANGED for the marketplace and for the provider's own channel."""
+    status = ProviderStatus(
+        is_online=provider.is_online,
+        is_available=provider.is_available,
+        state=provider.state,
+        reason=reason,
+        current_job_id=provider.current_job_id,
+        last_heartbeat=provider.last_heartbeat,
+    )
+    changed = events.StatusChanged(provider_id=provider.id, status=status, timestamp=timestamp)
+    data = codec.encode_record(changed)
+    return [
+        NewEvent(channel, events.PROVIDER_STATUS_CHANGED, data)
+        for channel in (channels.MARKETPLACE, channels.provider_channel(provider.id))
+    ]
+
+
+def identity_of(spec: ProviderSpec) -> tuple[str, bool]:
+    """What tells providers apart. A simulated one is never a real one, whatever its ``workerId``."""
+    return spec.worker_id, spec.simulated
+
+
+def provider_record(spec: ProviderSpec, *, state: ProviderState, **by_hub: str | None) -> Provider:
+    """Put a record together from what the provider says and what the hub adds."""
+    said = {name: getattr(spec, name) for name in SPEC_MEMBERS}
+    return Provider(
+        **said,
+        state=state,
+        is_online=state.is_online,
+        is_available=state.is_available,
+        **by_hub,  # type: ignore[arg-type]
+    )
+
+
+def active_state(provider: Provider) -> ProviderState:
+    """Give the state of a provider that is there and not paused."""
+    return ProviderState.AVAILABLE if provider.current_job_id is None else ProviderState.BUSY
+
+
+def online_state(stored: StoredProvider) -> ProviderState:
+    """Give the state of a provider that is there."""
+    return ProviderState.PAUSED if stored.paused else active_state(stored.provider)
+
+
+def new_event(channel: str, kind: str, data: Wire) -> NewEvent:
+    """Encode an event that is to be committed."""
+    return NewEvent(channel, kind, codec.encode_record(data))
+
+
+def record_size(provider: Provider) -> int:
+    """Give the bytes of a record as JSON."""
+    return len(codec.encode_record(provider))
+
+
+def make_outcome(stored: StoredProvider, published: Sequence[NewEvent]) -> Outcome:
+    """Put a decision together.
+
+    Raises:
+        ProtocolError: ``too_large``: no frame could carry the record.
+    """
+    size = record_size(stored.provider)
+    if size > MAX_RECORD_BYTES:
+        raise ProtocolError(
+            ErrorCode.TOO_LARGE,
+            f"a provider's record has at most {MAX_RECORD_BYTES} bytes; this one has {size}: "
+            "offer fewer workloads, or describe them more briefly",
+            field="data",
+        )
+    provider = stored.provider
+    changes = (
+        () if provider.simulated else (Change(PROVIDERS_TABLE, provider.id, codec.encode_record(stored)),)
+    )
+    return Outcome(
+        provider_id=provider.id, stored=stored, encoded_size=size, changes=changes, events=published
+    )

@@ -1,0 +1,310 @@
+"""What the registry decides, done: stored, published, and told to the connections it concerns.
+
+Whatever may change a provider's record happens in turn for that provider: decide, commit, apply, with nothing of the
+same provider in between. Samples and signs of life change no record and wait for nobody, unless one ends a silence.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from typing import Any, Protocol
+
+from qubix_tui.hub import framing
+from qubix_tui.hub.access import Access, Identity
+from qubix_tui.hub.clock import Clock
+from qubix_tui.hub.engine.base import Engine, EngineUnavailable
+from qubix_tui.hub.fanout import Fanout
+from qubix_tui.hub.history import History
+from qubix_tui.hub.provider_state import PROVIDERS_TABLE, Entry, Outcome
+from qubix_tui.hub.publisher import Publisher
+from qubix_tui.hub.registry import Registry
+from qubix_tui.protocol import codec, events
+from qubix_tui.protocol.errors import CloseCode, ErrorCode, ProtocolError
+from qubix_tui.protocol.records import Metrics
+from qubix_tui.protocol.requests import PublishMetrics, Register, SetStatus
+from qubix_tui.protocol.types import to_timestamp
+
+MAX_METRICS_BYTES = 60 * 1024
+"""A sample as it is sent on, every unknown member spelled out."""
+
+SWEEP_BATCH = 200
+"""Providers whose silence is dealt with in one commit."""
+
+_GPU_BYTES = 1_200
+_PROCESS_BYTES = 100
+"""What a GPU or a process of a sample may grow by when it is sent on: nulls, and numbers written out."""
+
+_logger = logging.getLogger("qubix.hub.providers")
+
+
+class ProviderConnection(Protocol):
+    """The connection that a provider publishes over."""
+
+    identity: Identity
+    entry: Entry | None
+    """The provider that it registered."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can still be written to."""
+        ...
+
+    def end(self, code: int, reason: str) -> None:
+        """Close it."""
+        ...
+
+
+class _Turns:
+    """One lock per provider, kept only while somebody needs it."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    def is_taken(self, provider_id: str) -> bool:
+        """Whether somebody has the provider's turn, or waits for it."""
+        return provider_id in self._locks
+
+    @contextlib.asynccontextmanager
+    async def of(self, provider_id: str) -> AsyncIterator[None]:
+        """Wait for the provider's turn. Where it is not taken this does not give up control."""
+        lock, users = self._locks.get(provider_id, (None, 0))
+        lock = lock or asyncio.Lock()
+        self._locks[provider_id] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            _, users = self._locks[provider_id]
+            if users == 1:
+                del self._locks[provider_id]
+            else:
+                self._locks[provider_id] = (lock, users - 1)
+
+
+class Providers:
+    """The providers of one hub.
+
+    Args:
+        registry: The rules.
+        engine: Where records live.
+        publisher: How changes are stored and published.
+        fanout: Who hears samples.
+        history: The samples of the last minutes.
+        access: Which token may be which provider.
+        clock: When samples were received.
+        spawn: Runs something that nobody waits for.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        engine: Engine,
+        publisher: Publisher,
+        fanout: Fanout,
+        history: History,
+        access: Access,
+        clock: Clock,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self.registry = registry
+        self.history = history
+        self._engine = engine
+        self._publisher = publisher
+        self._fanout = fanout
+        self._access = access
+        self._clock = clock
+        self._spawn = spawn
+        self._turns = _Turns()
+        self._connections: dict[str, ProviderConnection] = {}
+
+    async def load(self) -> None:
+        """Take over what the engine holds.
+
+        Raises:
+            EngineUnavailable: It can't be read.
+            ProtocolError: It is not what a hub has written.
+        """
+        self.registry.load((await self._engine.load(PROVIDERS_TABLE)).values())
+
+    async def register(self, connection: ProviderConnection, request: Register) -> events.Registered:
+        """Make a connection the one that a provider publishes over.
+
+        Raises:
+            ProtocolError: ``conflict``, ``forbidden`` or ``too_large``.
+            EngineUnavailable: The store did not take it.
+        """
+        provider_id = self.registry.provider_id(request)
+        if connection.entry is not None and connection.entry.id != provider_id:
+            raise ProtocolError(
+                ErrorCode.CONFLICT,
+                f"this connection is the one of {connection.entry.id}; another provider needs one of its own",
+                field="data.workerId",
+            )
+        async with self._turns.of(provider_id):
+            current = self._connections.get(provider_id)
+            outcome = self.registry.register(request, same_connection=current is connection)
+            identity = self._access.bind_provider(connection.identity, request.worker_id, provider_id)
+            await self._publisher.commit(
+                outcome.changes,
+                outcome.events,
+                lambda: self._take_over(connection, identity, outcome, request),
+            )
+        if not connection.is_open:
+            self.disconnected(connection, goodbye=False)
+        assert outcome.stored is not None
+        return events.Registered(provider_id=provider_id, session=outcome.stored.session)
+
+    def disconnected(self, connection: ProviderConnection, *, goodbye: bool) -> None:
+        """A connection is gone.
+
+        Args:
+            connection: Any; most have no provider.
+            goodbye: It was closed by its agent, and cleanly.
+        """
+        entry, connection.entry = connection.entry, None
+        if entry is None or self._connections.get(entry.id) is not connection:
+            return
+        del self._connections[entry.id]
+        self.registry.disconnected(entry)
+        if goodbye or entry.stored.provider.simulated:
+            self._spawn(self._change(entry, self.registry.goodbye))
+
+    def heard(self, entry: Entry) -> None:
+        """Note a sign of life, and bring a provider back that was taken for gone."""
+        self.registry.heard(entry)
+        if not entry.state.is_online and not self._turns.is_taken(entry.id):
+            self._spawn(self._change(entry, self.registry.refresh))
+
+    async def set_status(self, entry: Entry, request: SetStatus) -> None:
+        """Pause, drain or resume a provider, as its owner wishes.
+
+        Raises:
+            EngineUnavailable: The store did not take it.
+        """
+        async with self._turns.of(entry.id):
+            outcome = self.registry.set_status(entry, request)
+            if outcome is not None:
+                await self._commit(outcome)
+
+    async def remove(self, provider_id: str) -> None:
+        """Forget a provider.
+
+        Raises:
+            ProtocolError: ``not_found``, or ``conflict`` while it is not offline.
+            EngineUnavailable: The store did not take it.
+        """
+        async with self._turns.of(provider_id):
+            await self._commit(self.registry.remove(provider_id))
+
+    def publish_metrics(self, entry: Entry, request: PublishMetrics, raw: bytes) -> None:
+        """Take a provider's sample, and publish it to whoever listens.
+
+        Args:
+            entry: The provider.
+            request: The sample.
+            raw: The message that it came in.
+
+        Raises:
+            ProtocolError: ``too_large``: sent on, it would not fit into a frame.
+        """
+        metrics = request.metrics
+        self._check_size(metrics, len(raw))
+        if request.late:
+            self.history.record(entry.id, self._clock.time(), metrics, late=True)
+            return
+        self.registry.sampled(entry, metrics)
+        self.history.record(entry.id, entry.metrics_at, metrics)
+        self._engine.latest(entry.channel, entry.id, raw)
+        if self._fanout.is_heard(entry.channel):
+            self.fan_out_metrics(entry.channel, entry.id, metrics, entry.metrics_at)
+
+    def fan_out_metrics(self, channel: str, provider_id: str, metrics: object, received: float) -> None:
+        """Publish a sample, whoever it is of.
+
+        Raises:
+            ValueError: It does not fit into a frame.
+        """
+        data = codec.encode_record(
+            {"providerId": provider_id, "metrics": metrics, "timestamp": to_timestamp(received)}
+        )
+        frame = framing.event_frame(events.GPU_METRICS_UPDATE, data, channel)
+        self._fanout.publish(events.GPU_METRICS_UPDATE, channel, frame, subject=channel)
+
+    async def sweep(self) -> None:
+        """Deal with the providers that have been silent too long."""
+        overdue = [entry for entry in self.registry.overdue() if not self._turns.is_taken(entry.id)]
+        for start in range(0, len(overdue), SWEEP_BATCH):
+            await self._sweep_batch(overdue[start : start + SWEEP_BATCH])
+
+    async def _sweep_batch(self, batch: list[Entry]) -> None:
+        async with contextlib.AsyncExitStack() as turns:
+            outcomes: list[Outcome] = []
+            for entry in batch:
+                # Another batch's commit may have given time for it to be removed, or to come back.
+                if self._turns.is_taken(entry.id) or self.registry.get(entry.id) is not entry:
+                    continue
+                await turns.enter_async_context(self._turns.of(entry.id))
+                outcome = self.registry.refresh(entry)
+                if outcome is not None:
+                    outcomes.append(outcome)
+            if not outcomes:
+                return
+            await self._publisher.commit(
+                [change for outcome in outcomes for change in outcome.changes],
+                [event for outcome in outcomes for event in outcome.events],
+                lambda: self._apply_all(outcomes),
+            )
+        for outcome in outcomes:
+            if outcome.stored is not None:
+                _logger.info("%s is %s", outcome.provider_id, outcome.stored.provider.state)
+
+    async def _change(self, entry: Entry, decide: Callable[[Entry], Outcome | None]) -> None:
+        """Decide and commit what nobody waits for. Where the store fails, a later sweep decides again."""
+        async with self._turns.of(entry.id):
+            outcome = decide(entry) if self.registry.get(entry.id) is entry else None
+            if outcome is None:
+                return
+            try:
+                await self._commit(outcome)
+            except EngineUnavailable as error:
+                _logger.error("the new state of %s was not stored: %s", entry.id, error)
+
+    async def _commit(self, outcome: Outcome) -> None:
+        await self._publisher.commit(outcome.changes, outcome.events, lambda: self._apply_all([outcome]))
+
+    def _apply_all(self, outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
+            entry = self.registry.get(outcome.provider_id)
+            self.registry.apply(outcome)
+            if outcome.stored is None and entry is not None:
+                self.history.forget(entry.id)
+                self._engine.latest(entry.channel, entry.id, None)
+
+    def _take_over(
+        self, connection: ProviderConnection, identity: Identity, outcome: Outcome, request: Register
+    ) -> None:
+        """Apply a registration; whatever still comes over the provider's old connection is dropped."""
+        entry = self.registry.registered(outcome, request)
+        old = self._connections.get(entry.id)
+        self._connections[entry.id] = connection
+        connection.entry = entry
+        connection.identity = identity
+        if old is not None and old is not connection:
+            old.entry = None
+            old.end(CloseCode.REPLACED, "replaced by a newer session of this provider")
+
+    @staticmethod
+    def _check_size(metrics: Metrics, size: int) -> None:
+        """Refuse a sample that would not fit into a frame once its unknown members are spelled out."""
+        processes = sum(len(gpu.processes) for gpu in metrics.gpus if gpu.processes)
+        if size + _GPU_BYTES * (len(metrics.gpus) + 1) + _PROCESS_BYTES * processes <= MAX_METRICS_BYTES:
+            return
+        size = len(codec.encode_record(metrics))
+        if size > MAX_METRICS_BYTES:
+            raise ProtocolError(
+                ErrorCode.TOO_LARGE,
+                f"a sample has at most {MAX_METRICS_BYTES} bytes with all its members; this one has {size}",
+                field="data.metrics",
+            )

@@ -1,0 +1,318 @@
+"""The rules about providers: who they are, what state they are in, and what has to be told when that changes.
+
+A `Registry` decides and does nothing else: no sockets, no waiting, the time from a clock. A decision is an `Outcome`:
+the records to store and the events to publish. The caller commits it and then, and only then, hands it to
+`Registry.apply`. So what the registry shows is always what the store holds, and a commit that fails leaves no trace.
+Between a decision and its `apply` there must be no other decision about the same provider: the caller holds a lock per
+provider (`qubix_tui.hub.providers`). What is not stored, when a provider was last heard and over which connection, is
+kept here and changes at once.
+
+Deadlines count from the latest of a provider's last message, the hub's start, and the end of the hub's own last stall.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from qubix_tui.hub.access import SIMULATED_PREFIX
+from qubix_tui.hub.clock import Clock
+from qubix_tui.hub.engine.base import Change, NewEvent
+from qubix_tui.hub.provider_state import (
+    PROVIDERS_TABLE,
+    SPEC_MEMBERS,
+    Entry,
+    Outcome,
+    StoredProvider,
+    active_state,
+    identity_of,
+    make_outcome,
+    new_event,
+    online_state,
+    provider_record,
+    record_size,
+    status_events,
+)
+from qubix_tui.protocol import channels, codec, events
+from qubix_tui.protocol.errors import ErrorCode, ProtocolError
+from qubix_tui.protocol.records import Metrics, Provider, ProviderSpec, ProviderState
+from qubix_tui.protocol.requests import Register, SetStatus
+from qubix_tui.protocol.types import Timestamp, to_timestamp
+
+UNREACHABLE_SECONDS = 15.0
+"""A provider that was silent for so long is unreachable."""
+
+OFFLINE_SECONDS = 45.0
+"""A provider that was silent for so long is offline."""
+
+CONFLICT_SECONDS = 15.0
+"""A second agent with the same identity is refused while the first was heard within this time."""
+
+_NOT_SLUG = re.compile(r"[^a-z0-9]+")
+_SLUG_LENGTH = 40
+
+
+class Registry:
+    """All providers, and the rules about them.
+
+    Args:
+        clock: Wall time for timestamps, monotonic time for deadlines.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._entries: dict[str, Entry] = {}
+        self._ids: dict[tuple[str, bool], str] = {}
+        self._counted_from = clock.monotonic()
+        self._samples = 0
+
+    def load(self, rows: Iterable[bytes]) -> None:
+        """Take over what was stored before the hub's start.
+
+        Raises:
+            ProtocolError: A row is not a stored provider.
+        """
+        for row in rows:
+            stored = codec.decode_record(row, StoredProvider)
+            entry = Entry(stored, record_size(stored.provider), self._clock.monotonic())
+            self._entries[stored.provider.id] = entry
+            self._ids[identity_of(stored.provider)] = stored.provider.id
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, provider_id: str) -> Entry | None:
+        """Give a provider, None when it is not known."""
+        return self._entries.get(provider_id)
+
+    @property
+    def newest_sample(self) -> int:
+        """The number of samples received so far."""
+        return self._samples
+
+    def stalled(self) -> None:
+        """The hub itself was held up until now: nobody's silence before now counts."""
+        self._counted_from = self._clock.monotonic()
+
+    def heard(self, entry: Entry) -> None:
+        """Note a sign of life."""
+        entry.heard = self._clock.monotonic()
+        entry.heard_at = self._clock.time()
+
+    def sampled(self, entry: Entry, metrics: Metrics) -> None:
+        """Note a provider's newest sample."""
+        self._samples += 1
+        entry.metrics = metrics
+        entry.metrics_at = self._clock.time()
+        entry.sample = self._samples
+
+    def provider_id(self, spec: ProviderSpec) -> str:
+        """Give the id of the provider with this identity: the one it has, or the one it would get.
+
+        It comes from the name and the ``workerId`` alone, so that a hub that lost its memory gives it again; a later
+        change of the name changes nothing.
+        """
+        known = self._ids.get(identity_of(spec))
+        if known is not None:
+            return known
+        if spec.simulated:
+            return f"{SIMULATED_PREFIX}{spec.worker_id.removeprefix(SIMULATED_PREFIX)}"[:64]
+        slug = _NOT_SLUG.sub("-", (spec.name or "").lower()).strip("-")[:_SLUG_LENGTH].strip("-")
+        if not slug or f"{slug}-".startswith(SIMULATED_PREFIX):
+            slug = f"provider-{slug}".rstrip("-")
+        return f"{slug}-{hashlib.sha256(spec.worker_id.encode()).hexdigest()[:6]}"
+
+    def register(self, request: Register, *, same_connection: bool = False) -> Outcome:
+        """Decide a registration.
+
+        Args:
+            request: What the agent says.
+            same_connection: It comes over the connection that this provider already has.
+
+        Raises:
+            ProtocolError: ``conflict``: another agent with this identity is alive. ``too_large``: the record is.
+        """
+        provider_id = self.provider_id(request)
+        entry = self._entries.get(provider_id)
+        if entry is None:
+            return self._register_new(provider_id, request)
+        if identity_of(entry.stored.provider) != identity_of(request):
+            raise ProtocolError(
+                ErrorCode.CONFLICT,
+                f"the id {provider_id} belongs to another workerId; give this provider another name",
+                field="data.workerId",
+            )
+        if not same_connection:
+            self._check_duplicate(entry, request)
+        return self._register_again(entry, request)
+
+    def registered(self, outcome: Outcome, request: Register) -> Entry:
+        """Apply a registration: the provider's connection is now the one that it came over."""
+        self.apply(outcome)
+        entry = self._entries[outcome.provider_id]
+        entry.instance = request.instance
+        entry.session_open = True
+        self.heard(entry)
+        return entry
+
+    def disconnected(self, entry: Entry) -> None:
+        """The provider's connection is gone. Its state follows from its silence, or from `goodbye`."""
+        entry.session_open = False
+
+    def goodbye(self, entry: Entry) -> Outcome | None:
+        """Decide what follows from a clean end of a provider's connection, or any end of a simulated one's.
+
+        A provider is offline, a simulated one is no more. None when it has a new connection meanwhile.
+        """
+        if entry.session_open:
+            return None
+        if entry.stored.provider.simulated:
+            return self._removal(entry)
+        return self._to_state(entry, ProviderState.OFFLINE, "it said goodbye")
+
+    def set_status(self, entry: Entry, request: SetStatus) -> Outcome | None:
+        """Decide a wish of the provider's owner to pause, drain or resume; None when it changes nothing."""
+        paused = request.paused or request.draining
+        reason = request.reason if paused else None
+        if paused and reason is None:
+            reason = "paused by its owner" if request.paused else "draining"
+        state = ProviderState.PAUSED if paused else active_state(entry.stored.provider)
+        if (paused, reason, state) == (entry.stored.paused, entry.stored.reason, entry.state):
+            return None
+        stored = msgspec.structs.replace(entry.stored, paused=paused, reason=reason)
+        return self._status_outcome(entry.record(), stored, state, reason)
+
+    def remove(self, provider_id: str) -> Outcome:
+        """Decide an operator's wish to remove a provider.
+
+        Raises:
+            ProtocolError: ``not_found``, or ``conflict`` while it is not offline.
+        """
+        entry = self._entries.get(provider_id)
+        if entry is None:
+            raise ProtocolError(
+                ErrorCode.NOT_FOUND, f"there is no provider {provider_id}", field="data.providerId"
+            )
+        if entry.state is not ProviderState.OFFLINE:
+            raise ProtocolError(
+                ErrorCode.CONFLICT,
+                f"{provider_id} is {entry.state}; only an offline provider can be removed: stop its agent first",
+                field="data.providerId",
+            )
+        return self._removal(entry)
+
+    def overdue(self) -> list[Entry]:
+        """Give the providers whose silence has changed their state; `refresh` decides each."""
+        now = self._clock.monotonic()
+        return [entry for entry in self._entries.values() if self._has_gone(entry, now)]
+
+    def refresh(self, entry: Entry) -> Outcome | None:
+        """Decide what a provider's silence, or a word from it after a silence, makes of its state."""
+        silence = self._silence(entry, self._clock.monotonic())
+        if silence >= OFFLINE_SECONDS:
+            if entry.stored.provider.simulated and not entry.session_open:
+                return self._removal(entry)
+            return self._to_state(entry, ProviderState.OFFLINE, f"no word for {OFFLINE_SECONDS:.0f}s")
+        if silence >= UNREACHABLE_SECONDS:
+            if not entry.state.is_online:
+                return None
+            return self._to_state(entry, ProviderState.UNREACHABLE, f"no word for {UNREACHABLE_SECONDS:.0f}s")
+        if entry.state.is_online or not entry.session_open:
+            return None
+        return self._to_state(entry, online_state(entry.stored), entry.stored.reason)
+
+    def apply(self, outcome: Outcome) -> None:
+        """Bring the registry up to what was committed."""
+        entry = self._entries.get(outcome.provider_id)
+        if outcome.stored is None:
+            if entry is not None:
+                del self._entries[outcome.provider_id]
+                self._ids.pop(identity_of(entry.stored.provider), None)
+        elif entry is None:
+            self._entries[outcome.provider_id] = Entry(
+                outcome.stored, outcome.encoded_size, self._clock.monotonic()
+            )
+            self._ids[identity_of(outcome.stored.provider)] = outcome.provider_id
+        else:
+            entry.stored = outcome.stored
+            entry.encoded_size = outcome.encoded_size
+
+    def _now(self) -> Timestamp:
+        return to_timestamp(self._clock.time())
+
+    def _silence(self, entry: Entry, now: float) -> float:
+        return now - max(entry.heard, self._counted_from)
+
+    def _has_gone(self, entry: Entry, now: float) -> bool:
+        if entry.state is ProviderState.OFFLINE:
+            return False
+        limit = UNREACHABLE_SECONDS if entry.state.is_online else OFFLINE_SECONDS
+        return self._silence(entry, now) >= limit
+
+    def _check_duplicate(self, entry: Entry, request: Register) -> None:
+        silence = self._clock.monotonic() - entry.heard
+        if entry.session_open and entry.instance != request.instance and silence < CONFLICT_SECONDS:
+            raise ProtocolError(
+                ErrorCode.CONFLICT,
+                f"another agent with this workerId is connected as {entry.id} and was heard {silence:.0f}s ago: "
+                "is its state directory a copy of this one?",
+                field="data.workerId",
+                retry_after=CONFLICT_SECONDS,
+            )
+
+    def _register_new(self, provider_id: str, request: Register) -> Outcome:
+        now = self._now()
+        provider = provider_record(
+            request, id=provider_id, state=ProviderState.AVAILABLE, registered_at=now, last_heartbeat=now
+        )
+        stored = StoredProvider(provider=provider, session=1)
+        event = new_event(channels.MARKETPLACE, events.PROVIDER_REGISTERED, provider)
+        return make_outcome(stored, (event,))
+
+    def _register_again(self, entry: Entry, request: Register) -> Outcome:
+        old = entry.stored
+        provider = provider_record(
+            request,
+            id=entry.id,
+            state=online_state(old),
+            current_job_id=old.provider.current_job_id,
+            registered_at=old.provider.registered_at,
+            last_heartbeat=self._now(),
+        )
+        published: list[NewEvent] = []
+        if any(getattr(provider, name) != getattr(old.provider, name) for name in SPEC_MEMBERS):
+            update = events.ProviderUpdated(provider=provider)
+            published.append(new_event(channels.MARKETPLACE, events.MARKETPLACE_UPDATE, update))
+        if provider.state is not entry.state:
+            published.extend(status_events(provider, old.reason, self._now()))
+        stored = msgspec.structs.replace(old, provider=provider, session=old.session + 1)
+        return make_outcome(stored, published)
+
+    def _to_state(self, entry: Entry, state: ProviderState, reason: str | None) -> Outcome | None:
+        if entry.state is state:
+            return None
+        return self._status_outcome(entry.record(), entry.stored, state, reason)
+
+    def _removal(self, entry: Entry) -> Outcome:
+        removed = events.ProviderRemoved(provider_id=entry.id)
+        changes = () if entry.stored.provider.simulated else (Change(PROVIDERS_TABLE, entry.id, None),)
+        return Outcome(
+            provider_id=entry.id,
+            stored=None,
+            changes=changes,
+            events=(new_event(channels.MARKETPLACE, events.MARKETPLACE_UPDATE, removed),),
+        )
+
+    def _status_outcome(
+        self, record: Provider, stored: StoredProvider, state: ProviderState, reason: str | None
+    ) -> Outcome:
+        provider = msgspec.structs.replace(
+            record, state=state, is_online=state.is_online, is_available=state.is_available
+        )
+        return make_outcome(
+            msgspec.structs.replace(stored, provider=provider), status_events(provider, reason, self._now())
+        )

@@ -1,0 +1,32 @@
+"""The parts of a hub that its conversations share."""
+
+from dataclasses import dataclass
+
+from qubix_tui.hub.access import Access
+from qubix_tui.hub.clock import Clock
+from qubix_tui.hub.digest import Digests
+from qubix_tui.hub.engine.base import Engine
+from qubix_tui.hub.fanout import Fanout
+from qubix_tui.hub.limits import Admission, Limits, LoginLimiter
+from qubix_tui.hub.providers import Providers
+from qubix_tui.hub.publisher import Publisher
+from qubix_tui.hub.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What a session needs to answer its client."""
+
+    clock: Clock
+    engine: Engine
+    access: Access
+    limits: Limits
+    admission: Admission
+    logins: LoginLimiter
+    telemetry: Telemetry
+    fanout: Fanout
+    publisher: Publisher
+    providers: Providers
+    digests: Digests
+    outbox_bytes: int
+    """Bytes that may wait for one client."""

@@ -1,0 +1,408 @@
+"""One client's connection: what comes in is handled where it arrives, what goes out is written past the library.
+
+Incoming messages are handled synchronously, in `process_event`: a task that waits in ``recv()`` would cost a switch per
+message. Only a request that has to wait for the store becomes a task; what arrives meanwhile is kept in order, and the
+socket is read no further when that gets long.
+
+Frames are written straight to the transport (`Session.write`), not by ``send()``. This is safe because
+
+- all of it happens on the event loop's thread, and both this module and the library write whole frames in one call, so
+  that a frame never lands inside another; the library's own frames are pongs, and the close frame;
+- nothing here calls ``send()``, so no fragmented message is ever half-way out (``send_in_progress`` is looked at all
+  the same);
+- nothing is written unless the protocol's state is OPEN: not before the handshake's response, not after a close frame;
+- nothing is written while the transport's buffer is above its high-water mark (``paused``): it goes to the `Outbox`.
+
+While a client does not read what it is sent, the hub does not read what it sends either. So it can't pile up replies,
+or pongs, which the library writes without looking at the buffer.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Coroutine
+from typing import Any, Protocol
+
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.datastructures import Headers
+from websockets.frames import DATA_OPCODES, Frame, Opcode
+from websockets.http11 import Request as HttpRequest
+from websockets.protocol import Event, State
+from websockets.server import ServerProtocol
+
+import qubix_tui
+from qubix_tui.hub import framing
+from qubix_tui.hub.access import Identity
+from qubix_tui.hub.conversation import HANDLERS
+from qubix_tui.hub.engine.base import EngineUnavailable
+from qubix_tui.hub.fanout import Subscriber
+from qubix_tui.hub.limits import ConnectionLimiter, Flooding
+from qubix_tui.hub.limits import Slot as Place
+from qubix_tui.hub.outbox import Outbox, Slot
+from qubix_tui.hub.provider_state import Entry
+from qubix_tui.hub.services import Services
+from qubix_tui.protocol import MAX_FRAME_BYTES, PROTOCOL_VERSION, codec, events
+from qubix_tui.protocol.errors import CloseCode, ErrorCode, ProtocolError
+from qubix_tui.protocol.requests import Request
+from qubix_tui.protocol.tokens import Role
+from qubix_tui.protocol.types import RequestId, Wire, to_timestamp
+
+READ_LIMIT = 2 * MAX_FRAME_BYTES
+"""Longer messages end the connection (1009). What is longer than allowed but not than this is answered by an error."""
+
+WRITE_LIMIT = 64 * 1024
+"""High-water mark of the transport's buffer. The library's default is less than one burst of events."""
+
+MAX_FRAGMENTS = 1_024
+"""Frames that one message may come in."""
+
+MAX_WAITING = 32
+"""Messages that may wait for the store before the socket is read no further."""
+
+CLOSING_SECONDS = 5.0
+"""How long a client may take to close its side."""
+
+TOO_SLOW_SECONDS = 1.0
+"""The same for one that was too slow: the close frame is behind all that it did not read."""
+
+_NO_REQUEST = HttpRequest("/", Headers())
+
+_logger = logging.getLogger("qubix.hub.session")
+
+
+class SessionOwner(Protocol):
+    """The server that a session belongs to."""
+
+    @property
+    def services(self) -> Services:
+        """The hub's parts."""
+        ...
+
+    def session_arrived(self, session: "Session") -> None:
+        """A connection was accepted; its handshake is to come."""
+        ...
+
+    def session_opened(self, session: "Session") -> None:
+        """The handshake is over."""
+        ...
+
+    def session_closed(self, session: "Session", *, goodbye: bool) -> None:
+        """The connection is gone, and was closed cleanly by the client or not."""
+        ...
+
+    def writing_paused(self, session: "Session", paused: bool) -> None:
+        """The client has stopped to read, or reads again."""
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> object:
+        """Run something that nobody waits for."""
+        ...
+
+
+class Session(ServerConnection):
+    """One client's connection and conversation."""
+
+    def __init__(
+        self, protocol: ServerProtocol, server: Server, *, owner: SessionOwner, **options: Any
+    ) -> None:
+        super().__init__(protocol, server, **options)
+        services = owner.services
+        self.owner = owner
+        self.services = services
+        self.identity = Identity(Role.NOBODY)
+        self.address = ""
+        self.place: Place | None = None
+        self.outbox = Outbox(self, services.outbox_bytes)
+        self.subscriber = Subscriber(self.outbox)
+        self.limiter = ConnectionLimiter(services.limits, services.clock)
+        self.entry: Entry | None = None
+        self.raw = b""
+        self.heard = self.opened_at = services.clock.monotonic()
+        self.opened = False
+        self.reading_paused = False
+        self._message: bytearray | None = None
+        self._fragments = 0
+        self._is_text = True
+        # Until the handshake is over, what a hasty client sends waits.
+        self._busy = True
+        self._waiting: deque[tuple[bytes, bool]] = deque()
+        self._abort_handle: asyncio.TimerHandle | None = None
+
+    # What the handlers of a conversation use
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can still be written to."""
+        return self.protocol.state is State.OPEN
+
+    def reply(self, kind: str, data: Wire, request_id: RequestId | None) -> None:
+        """Send a direct reply, in its place among the events."""
+        if self.is_open:
+            self.services.fanout.catch_up(self.subscriber)
+            self.outbox.send(framing.reply_frame(kind, data, request_id))
+            self.services.telemetry.sent(kind)
+
+    def reserve(self) -> Slot:
+        """Take a place among the events for frames that come later."""
+        self.services.fanout.catch_up(self.subscriber)
+        return self.outbox.reserve()
+
+    def identified(self, identity: Identity) -> None:
+        """The client has shown who it is; what it may no longer hear ends."""
+        self.identity = identity
+        if self.place is not None:
+            self.place.identified()
+        if identity.role is Role.PROVIDER:
+            self._stop_listening()
+
+    # What the server uses
+
+    def begin(self) -> None:
+        """The handshake is over: greet the client, and handle what it may already have sent."""
+        # What the library keeps of the handshake is worth 2 KiB a connection.
+        self.request = _NO_REQUEST
+        self.response = None
+        self.opened = True
+        self.heard = self.opened_at = self.services.clock.monotonic()
+        connected = events.Connected(
+            client_id=str(self.id),
+            protocol=PROTOCOL_VERSION,
+            version=qubix_tui.__version__,
+            role=self.identity.role.value,
+            timestamp=to_timestamp(self.services.clock.time()),
+        )
+        self.reply(events.CONNECTED, connected, None)
+        self.owner.session_opened(self)
+        self._go_on()
+
+    def end(self, code: int, reason: str, within: float = CLOSING_SECONDS) -> None:
+        """Close the connection, and cut it if that takes too long.
+
+        Args:
+            code: The close code.
+            reason: A sentence, at most 123 bytes.
+            within: Seconds that the client has to close its side.
+        """
+        if self.protocol.state is State.OPEN:
+            self.services.fanout.catch_up(self.subscriber)
+            # The state says that nothing is written after this.
+            self.protocol.send_close(code, reason)
+            self.send_data()
+        self._stop_listening()
+        self.outbox.close()
+        self._waiting.clear()
+        self._cut_after(within)
+
+    def cut(self) -> None:
+        """End the connection at once, whatever its client has yet to read."""
+        self.transport.abort()
+
+    # What the outbox uses
+
+    def write(self, data: bytes) -> None:
+        """Hand whole frames to the transport; see the module's description for why that is safe."""
+        if self.protocol.state is State.OPEN and self.send_in_progress is None:
+            self.transport.write(data)
+
+    def too_slow(self) -> None:
+        """More waits for this client than the bound allows."""
+        self.unread()
+
+    def unread(self) -> None:
+        """The client does not read what it is sent: end the connection."""
+        if not self.is_open:
+            return
+        self.services.telemetry.slow_client_aborts += 1
+        _logger.warning("%s does not read what it is sent; closing", self.id)
+        self.end(CloseCode.TOO_SLOW, "too slow: it did not read what it was sent", TOO_SLOW_SECONDS)
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a place for the connection, or turn it away."""
+        super().connection_made(transport)
+        self.owner.session_arrived(self)
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0] if isinstance(peer, tuple) and peer else ""
+        try:
+            self.place = self.services.admission.arrive(self.address)
+        except ProtocolError as error:
+            self.services.telemetry.rate_limited += 1
+            self.transport.write(_unavailable(error))
+            self.transport.close()
+            self._cut_after(CLOSING_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give up everything that the connection had."""
+        super().connection_lost(exc)
+        if self._abort_handle is not None:
+            self._abort_handle.cancel()
+            self._abort_handle = None
+        if self.place is not None:
+            self.place.close()
+        self._stop_listening()
+        self.outbox.close()
+        self._waiting.clear()
+        self.owner.session_closed(self, goodbye=self._said_goodbye())
+
+    def data_received(self, data: bytes) -> None:
+        """Handle what came in, and see to it that a connection that is closing gets closed."""
+        super().data_received(data)
+        if self.protocol.state is not State.OPEN and self.opened:
+            self._cut_after(CLOSING_SECONDS)
+
+    def eof_received(self) -> None:
+        """The client sends no more; it may still not take what is left for it."""
+        super().eof_received()
+        self._cut_after(CLOSING_SECONDS)
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full: frames wait in the outbox from now on."""
+        super().pause_writing()
+        self.outbox.hold()
+        self.owner.writing_paused(self, True)
+        self._set_reading()
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has room again."""
+        super().resume_writing()
+        self.owner.writing_paused(self, False)
+        self.outbox.pump()
+        self._set_reading()
+
+    def process_event(self, event: Event) -> None:
+        """Put messages together from their frames, and handle them at once."""
+        if self.request is None:
+            super().process_event(event)
+            return
+        assert isinstance(event, Frame)
+        if event.opcode not in DATA_OPCODES:
+            return
+        if event.opcode is not Opcode.CONT:
+            self._is_text = event.opcode is Opcode.TEXT
+            if event.fin:
+                self._receive(bytes(event.data), self._is_text)
+                return
+            self._message = bytearray()
+            self._fragments = 0
+        assert self._message is not None
+        self._message += event.data
+        self._fragments += 1
+        if event.fin:
+            message, self._message = bytes(self._message), None
+            self._receive(message, self._is_text)
+        elif self._fragments > MAX_FRAGMENTS and self.is_open:
+            self.protocol.fail(1009, "too many fragments")
+            self.send_data()
+
+    # Incoming messages
+
+    def _receive(self, message: bytes, is_text: bool) -> None:
+        """Count a message as a sign of life, and handle it, or keep it until its turn comes."""
+        if self.opened and not self.is_open:
+            return
+        self.heard = self.services.clock.monotonic()
+        if self.entry is not None:
+            self.services.providers.heard(self.entry)
+        try:
+            self.limiter.message(len(message))
+        except ProtocolError as error:
+            self._refuse(error, None)
+            return
+        if self._busy:
+            self._waiting.append((message, is_text))
+            self._set_reading()
+        else:
+            self._handle(message, is_text)
+
+    def _handle(self, message: bytes, is_text: bool) -> None:
+        request: Request | None = None
+        work: Awaitable[None] | None = None
+        try:
+            if not is_text:
+                raise ProtocolError(ErrorCode.BAD_JSON, "expected a text message, not a binary one")
+            request = codec.decode_request(message)
+            self.services.telemetry.received(request.type)
+            self.services.access.authorise(self.identity, request)
+            self.raw = message
+            work = HANDLERS[request.type](self, request)
+        except Exception as error:
+            self._answer_failure(error, request)
+        finally:
+            self.raw = b""
+        if work is not None:
+            self._busy = True
+            self.owner.spawn(self._wait_for(work, request))
+
+    async def _wait_for(self, work: Awaitable[None], request: Request | None) -> None:
+        try:
+            await work
+        except Exception as error:
+            self._answer_failure(error, request)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Handle what waits, up to the next request that takes time."""
+        self._busy = False
+        while self._waiting and not self._busy:
+            self._handle(*self._waiting.popleft())
+        self._set_reading()
+
+    def _answer_failure(self, error: Exception, request: Request | None) -> None:
+        """Answer what a request led to, whatever it is: it never ends the connection by itself."""
+        request_id = request.id if request is not None else None
+        if isinstance(error, ProtocolError):
+            self._refuse(error, request_id if request is not None else error.request_id)
+        elif isinstance(error, EngineUnavailable):
+            self._refuse(ProtocolError(ErrorCode.UNAVAILABLE, str(error), retry_after=5), request_id)
+        else:
+            _logger.error("%s: a %s failed", self.id, request.type if request else "message", exc_info=error)
+            self._refuse(
+                ProtocolError(ErrorCode.INTERNAL, "the hub made a mistake; its log says more"), request_id
+            )
+
+    def _refuse(self, error: ProtocolError, request_id: RequestId | None) -> None:
+        data = events.ErrorData(
+            code=error.code, message=error.message, field=error.field, retry_after=error.retry_after
+        )
+        self.reply(events.ERROR, data, request_id)
+        if error.code is ErrorCode.RATE_LIMITED:
+            self.services.telemetry.rate_limited += 1
+        if isinstance(error, Flooding):
+            _logger.warning("%s goes on in spite of many refusals; closing", self.id)
+            self.end(CloseCode.FLOODING, "flooding")
+
+    # The rest
+
+    def _set_reading(self) -> None:
+        """Read the socket, or not: not while the client does not read, or too much of what it sent waits."""
+        pause = self.paused or len(self._waiting) > MAX_WAITING
+        if pause is self.reading_paused or self.transport.is_closing():
+            return
+        self.reading_paused = pause
+        if pause:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def _stop_listening(self) -> None:
+        self.services.digests.leave(self.outbox)
+        self.services.fanout.leave(self.subscriber)
+
+    def _cut_after(self, seconds: float) -> None:
+        if self._abort_handle is None and not self.connection_lost_waiter.done():
+            self._abort_handle = self.loop.call_later(seconds, self.cut)
+
+    def _said_goodbye(self) -> bool:
+        received = self.protocol.close_rcvd
+        first = self.protocol.close_rcvd_then_sent is True
+        return received is not None and first and received.code in {1000, 1001}
+
+
+def _unavailable(error: ProtocolError) -> bytes:
+    """Answer a connection that is turned away before it has asked for anything."""
+    body = f"{error.message}\n".encode()
+    return (
+        b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        b"Retry-After: %d\r\nContent-Length: %d\r\n\r\n%b" % (error.retry_after or 1, len(body), body)
+    )
