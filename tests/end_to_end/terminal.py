@@ -33,7 +33,8 @@ class Terminal:
     def read(self, seconds: float) -> None:
         """Take what the program writes within so many seconds, or until it pauses."""
         with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
-            self._stream.feed(self.child.read_nonblocking(65536, timeout=seconds))
+            painted: bytes = self.child.read_nonblocking(65536, timeout=seconds)  # type: ignore[assignment]
+            self._stream.feed(painted)
 
     def wait_for(self, wanted: str, patience: float = PATIENCE) -> str:
         """Wait until the screen shows a text; fails with the screen when it does not."""
