@@ -30,11 +30,11 @@ async def test_the_example_prints_live_metrics() -> None:
     try:
         with redirect_stdout(printed):
             task = asyncio.create_task(example().main(hub.url, "rig-7"))
-            async with asyncio.timeout(10):
-                while "None" not in printed.getvalue():
-                    hub.broadcast_gpu_metrics("rig-7", Metrics(gpu_percent=80.5, gpu_temp=72))
-                    hub.broadcast_gpu_metrics("rig-7", Metrics())
-                    await asyncio.sleep(0.01)
+            for metrics, shown in ((Metrics(gpu_percent=80.5, gpu_temp=72), "80.5"), (Metrics(), "None")):
+                async with asyncio.timeout(10):
+                    while shown not in printed.getvalue():
+                        hub.broadcast_gpu_metrics("rig-7", metrics)
+                        await asyncio.sleep(0.01)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
     finally:

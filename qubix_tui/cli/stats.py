@@ -10,6 +10,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 from qubix_tui.cli.common import (
     EXIT_UNREACHABLE,
+    EXIT_USAGE,
     CommandError,
     RawFormatter,
     Target,
@@ -62,7 +63,7 @@ def _get(target: Target, path: str) -> dict[str, Any]:
     try:
         check_url(target.url, token=target.token)
     except ValueError as error:
-        raise CommandError(str(error)) from None
+        raise CommandError(str(error), EXIT_USAGE) from None
     parts = urlsplit(target.url)
     scheme = {"ws": "http", "wss": "https"}[parts.scheme]
     request = Request(urlunsplit((scheme, parts.netloc, path, "", "")))  # noqa: S310 - http or https only
