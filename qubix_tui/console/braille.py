@@ -1,0 +1,71 @@
+"""Columns of numbers as lines of text: two columns to a cell in braille, one in ASCII. No Textual in it."""
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Final
+
+DOTS: Final = 4
+"""Rows of dots in a cell."""
+
+_LEFT: Final = (0x00, 0x40, 0x44, 0x46, 0x47)
+_RIGHT: Final = (0x00, 0x80, 0xA0, 0xB0, 0xB8)
+_CELLS: Final = tuple(
+    tuple(chr(0x2800 + left + right) if left + right else " " for right in _RIGHT) for left in _LEFT
+)
+"""By the number of dots, from the bottom, at the left and at the right."""
+
+_ASCII: Final = " .:#"
+ASCII_LEVELS: Final = len(_ASCII) - 1
+
+
+def braille_rows(columns: Sequence[float | None], height: int, top: float) -> list[str]:
+    """Draw filled columns, lines of text from the top down.
+
+    Args:
+        columns: Values from the left; None is left blank. Whatever is known shows at least the lowest dot, so
+        that 0
+            and unknown differ.
+        height: Lines.
+        top: The value that fills a column; what is higher is cut there.
+
+    Returns:
+        ``height`` strings with one character for each two columns.
+    """
+    levels = _levels(columns, height * DOTS, top)
+    pairs = list(zip_longest(levels[::2], levels[1::2], fillvalue=0))
+    return [
+        "".join(
+            [_CELLS[min(max(left - base, 0), DOTS)][min(max(right - base, 0), DOTS)] for left, right in pairs]
+        )
+        for base in range((height - 1) * DOTS, -1, -DOTS)
+    ]
+
+
+def ascii_rows(columns: Sequence[float | None], height: int, top: float) -> list[str]:
+    """Draw as `braille_rows` does, in ``.:#``: the higher of each two columns, in thirds of a line."""
+    levels = _levels(columns, height * ASCII_LEVELS, top)
+    highest = [max(pair) for pair in zip_longest(levels[::2], levels[1::2], fillvalue=0)]
+    return [
+        "".join([_ASCII[min(max(level - base, 0), ASCII_LEVELS)] for level in highest])
+        for base in range((height - 1) * ASCII_LEVELS, -1, -ASCII_LEVELS)
+    ]
+
+
+def nice_ceiling(value: float) -> float:
+    """Give the smallest of … 0.5, 1, 2, 5, 10, 20 … that is not below ``value``; 1 where that is 0."""
+    if value <= 0:
+        return 1.0
+    power = 1.0
+    while power < value:
+        power *= 10
+    while power / 10 >= value:
+        power /= 10
+    for part in (0.2, 0.5):
+        if power * part >= value:
+            return power * part
+    return power
+
+
+def _levels(columns: Sequence[float | None], dots: int, top: float) -> list[int]:
+    scale = dots / top
+    return [0 if value is None else max(1, min(dots, round(value * scale))) for value in columns]

@@ -1,0 +1,87 @@
+"""The base of widgets that lay out their own lines."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+from textual.widget import Widget
+
+Line = list[Segment]
+"""One line of a panel, from the left; what it leaves at the right is blank."""
+
+
+class LinePanel(Widget):
+    """A widget that makes all its lines at once, when something changed, and then hands them out.
+
+    A subclass gives the lines in `make_lines` and calls `changed`. Colours are component classes, so that a
+    style sheet decides; a stale panel has a single one.
+    """
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "panel--title",
+        "panel--label",
+        "panel--value",
+        "panel--rule",
+        "panel--curve",
+        "panel--axis",
+        "panel--mark",
+        "panel--ok",
+        "panel--busy",
+        "panel--warn",
+        "panel--hot",
+        "panel--stale",
+    }
+
+    def __init__(
+        self,
+        *,
+        ascii_only: bool = False,
+        name: str | None = None,
+        id: str | None = None,  # noqa: A002 - the name that Textual gives it
+        classes: str | None = None,
+    ) -> None:
+        super().__init__(name=name, id=id, classes=classes)
+        self.ascii_only = ascii_only
+        self._is_stale = False
+        self._made: tuple[int, int, list[Line]] | None = None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether everything in it is shown dimmed, because it is of the past."""
+        return self._is_stale
+
+    def make_lines(self, width: int, height: int) -> Sequence[Line]:
+        """Give the lines from the top; those beyond ``height`` are not shown, missing ones are blank."""
+        raise NotImplementedError
+
+    def changed(self, *, stale: bool = False) -> None:
+        """Have it drawn anew with the next frame."""
+        self._is_stale = stale
+        self._made = None
+        self.refresh()
+
+    def style(self, name: str) -> Style:
+        """Give the style of a component class by its last part, such as ``title`` or ``hot``."""
+        return self.get_component_rich_style("panel--stale" if self._is_stale else f"panel--{name}")
+
+    def text(self, text: str, style: str = "value") -> Segment:
+        """Give text in one of the panel's styles."""
+        return Segment(text, self.style(style))
+
+    def notify_style_update(self) -> None:
+        """Draw anew in the colours of another theme."""
+        super().notify_style_update()
+        self._made = None
+
+    def render_line(self, y: int) -> Strip:
+        """Give one line for the compositor."""
+        width, height = self.size
+        if self._made is None or self._made[:2] != (width, height):
+            self._made = width, height, list(self.make_lines(width, height))
+        lines = self._made[2]
+        background = self.rich_style
+        if y >= len(lines):
+            return Strip.blank(width, background)
+        return Strip(lines[y]).adjust_cell_length(width, background)
