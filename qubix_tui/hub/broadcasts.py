@@ -16,9 +16,10 @@ Data = Mapping[str, Any]
 class Broadcasts:
     """The broadcasts. To be called on the hub's event loop.
 
-    Each takes a record, or the same as a mapping with the members' names on the wire. All but metrics are stored before
-    they are published, in the order of the calls; they return the task that does it, to be awaited by whoever wants to
-    know that it is done, and its exception: `ValueError` for an event that is too long for a frame.
+    Each takes a record, or the same as a mapping with the members' names on the wire. All but metrics are
+    stored before they are published, in the order of the calls; they return the task that does it, to be
+    awaited by whoever wants to know that it is done, and its exception: `ValueError` for an event that is too
+    long for a frame.
     """
 
     @property
@@ -67,8 +68,8 @@ class Broadcasts:
 
         Args:
             job_id: The job.
-            outcome: ``status`` (completed, failed or cancelled), and what there is of ``reason``, ``result`` and
-                ``costMicros``.
+            outcome: ``status`` (completed, failed or cancelled), and what there is of ``reason``, ``result``
+                and ``costMicros``.
             provider_id: Who ran it.
         """
         data = {

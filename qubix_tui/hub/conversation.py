@@ -1,8 +1,8 @@
 """What the hub answers to each type of request.
 
-A handler gets the session and a request that was decoded and authorised. It answers through the session; what it
-raises as `ProtocolError` is answered for it. One that has to wait for the store is a coroutine function: the session
-handles no further request of its client before it is done.
+A handler gets the session and a request that was decoded and authorised. It answers through the session; what
+it raises as `ProtocolError` is answered for it. One that has to wait for the store is a coroutine function:
+the session handles no further request of its client before it is done.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -86,8 +86,8 @@ def subscribe(session: Conversation, request: Request) -> Awaitable[None] | None
 async def _recover(session: Conversation, request: Request, channel: str, options: SubscribeOptions) -> None:
     """Subscribe with a replay.
 
-    In one step the client joins the channel, a place before all live events is reserved, and the offset of the last
-    event that it did not get live is noted. The replay fills that place, up to that offset.
+    In one step the client joins the channel, a place before all live events is reserved, and the offset of
+    the last event that it did not get live is noted. The replay fills that place, up to that offset.
     """
     services = session.services
     was_subscribed = channel in session.subscriber.channels
@@ -177,7 +177,7 @@ def auth(session: Conversation, request: Request) -> None:
     if session.entry is not None:
         raise ProtocolError(
             ErrorCode.CONFLICT,
-            f"this connection is the one of {session.entry.id}; auth comes before provider:register",
+            f"this connection is {session.entry.id}'s by now; auth comes before provider:register",
         )
     try:
         identity = services.access.authenticate(request.data.token)
@@ -233,12 +233,12 @@ def acknowledge(session: Conversation, request: Request) -> None:
     session.reply(events.ACK, ack, request.id)
 
 
-def no_jobs(session: Conversation, request: Request) -> None:
+def no_jobs(_: Conversation, request: Request) -> None:
     """Refuse what needs the job engine."""
     raise ProtocolError(ErrorCode.UNAVAILABLE, f"this hub runs no jobs, so {request.type} can't be answered")
 
 
-def no_tokens(session: Conversation, request: Request) -> None:
+def no_tokens(_: Conversation, request: Request) -> None:
     """Refuse what needs the token store."""
     raise ProtocolError(
         ErrorCode.UNAVAILABLE, f"this hub keeps no tokens of its own, so {request.type} can't be answered"

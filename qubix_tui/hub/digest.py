@@ -1,11 +1,12 @@
 """The fleet digest: every so many seconds, the headline metrics of the providers that have a newer sample.
 
-All subscribers with one interval share one tick, and the pages of the tick are encoded once. They are made page by
-page, with a turn of the event loop between two, so that ten thousand providers do not hold up the fan-out.
+All subscribers with one interval share one tick, and the pages of the tick are encoded once. They are made
+page by page, with a turn of the event loop between two, so that ten thousand providers do not hold up the
+fan-out.
 
-A subscriber that has not read its last digest when the next one comes gets one that covers both: each provider once,
-with its newest sample. It is made for this subscriber alone, when its socket can take it. Digests wait in no outbox
-(`Outbox.background`).
+A subscriber that has not read its last digest when the next one comes gets one that covers both: each
+provider once, with its newest sample. It is made for this subscriber alone, when its socket can take it.
+Digests wait in no outbox (`Outbox.background`).
 """
 
 import asyncio

@@ -1,16 +1,17 @@
 """Who hears what: each event framed once, joined once, and written once to each subscriber.
 
-Events that are published within one flush are joined for all subscribers that have the same set of channels, a
-`_Group`, and each of these gets them by one write. A flush comes at once when the last one is 10 ms ago or
+Events that are published within one flush are joined for all subscribers that have the same set of channels,
+a `_Group`, and each of these gets them by one write. A flush comes at once when the last one is 10 ms ago or
 longer, else when those 10 ms are over: a lone event is not delayed, and under load a subscriber costs at most
-100 writes a second. Sharing by the *set* of channels, and not per channel, keeps every subscriber's events in the
-order in which they were published, whatever their channels.
+100 writes a second. Sharing by the *set* of channels, and not per channel, keeps every subscriber's events in
+the order in which they were published, whatever their channels.
 
-An event reaches a subscriber once, however its subscriptions overlap: a group hears a channel by its own key or by
-its wildcard, and is asked once.
+An event reaches a subscriber once, however its subscriptions overlap: a group hears a channel by its own key
+or by its wildcard, and is asked once.
 
-A direct reply must not overtake events that were published before it and wait for the flush. `Fanout.catch_up` writes
-these to its one subscriber ahead of the others; the group remembers how far that one has got.
+A direct reply must not overtake events that were published before it and wait for the flush.
+`Fanout.catch_up` writes these to its one subscriber ahead of the others; the group remembers how far that one
+has got.
 """
 
 import asyncio
@@ -27,8 +28,8 @@ FLUSH_BYTES = 64 * 1024
 """A group with more than this to write does not wait for the flush."""
 
 SHARED_CHANNELS = 8
-"""Subscribers with more channels than this have a group of their own: to look for others with the very same set
-would cost more, at each of their subscriptions, than sharing would save."""
+"""Subscribers with more channels than this have a group of their own: to look for others with the very same
+set would cost more, at each of their subscriptions, than sharing would save."""
 
 
 class Subscriber:

@@ -15,7 +15,8 @@ from qubix_tui.protocol.events import MARKETPLACE_UPDATE
 from qubix_tui.protocol.types import RequestId, Wire
 
 ENVELOPE_BYTES = 512
-"""More than what a page's envelope takes beside its items: type, channel, kind, numbers, header of the frame."""
+"""More than what a page's envelope takes beside its items: type, channel, kind, numbers, header of the
+frame."""
 
 MAX_ITEMS_BYTES = MAX_FRAME_BYTES - ENVELOPE_BYTES
 """What the items of one page may take together."""

@@ -4,8 +4,8 @@ As long as the socket takes what it is given nothing is kept here: `Outbox.conge
 written straight through. Once the socket is full, or a `Slot` is being fed, frames queue up:
 
 - An ordered frame waits its turn.
-- A frame with a subject (a metrics sample) takes the place of an unread one of the same subject, so that a slow
-  reader gets fewer samples, each the newest when its turn comes, in a fair rotation of the subjects.
+- A frame with a subject (a metrics sample) takes the place of an unread one of the same subject, so that a
+  slow reader gets fewer samples, each the newest when its turn comes, in a fair rotation of the subjects.
 - A `Slot` is a place in the order for pages that are made only when the socket can take them: snapshots,
   replays. They do not count for the bound; what queues up behind them does.
 - The fleet digest comes last: it is asked for a page only when nothing else waits, so that a reader that is

@@ -1,7 +1,8 @@
 """What the registry decides, done: stored, published, and told to the connections it concerns.
 
-Whatever may change a provider's record happens in turn for that provider: decide, commit, apply, with nothing of the
-same provider in between. Samples and signs of life change no record and wait for nobody, unless one ends a silence.
+Whatever may change a provider's record happens in turn for that provider: decide, commit, apply, with nothing
+of the same provider in between. Samples and signs of life change no record and wait for nobody, unless one
+ends a silence.
 """
 
 import asyncio
@@ -139,7 +140,7 @@ class Providers:
         if connection.entry is not None and connection.entry.id != provider_id:
             raise ProtocolError(
                 ErrorCode.CONFLICT,
-                f"this connection is the one of {connection.entry.id}; another provider needs one of its own",
+                f"this connection is {connection.entry.id}'s; another provider needs a connection of its own",
                 field="data.workerId",
             )
         async with self._turns.of(provider_id):

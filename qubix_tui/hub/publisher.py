@@ -1,10 +1,12 @@
 """From a decision to its readers: commit first, then fan out, in the order of the offsets.
 
-Commits may run at the same time, so that an engine can put them into one transaction. They take effect in the order
-in which they are called, and their events are fanned out in that same order, whoever's call returns first.
+Commits may run at the same time, so that an engine can put them into one transaction. They take effect in the
+order in which they are called, and their events are fanned out in that same order, whoever's call returns
+first.
 
-`Publisher.published` is the offset up to which a channel has been fanned out. A subscriber that joins the fan-out
-and, in the same step, notes that offset gets every later event live and every earlier one by replay: each once.
+`Publisher.published` is the offset up to which a channel has been fanned out. A subscriber that joins the
+fan-out and, in the same step, notes that offset gets every later event live and every earlier one by replay:
+each once.
 """
 
 from collections import deque
@@ -66,7 +68,8 @@ class Publisher:
         Args:
             changes: What to store.
             events: What to store and publish.
-            apply: Called once it is stored and before anybody hears of it: brings the hub's own state up to date.
+            apply: Called once it is stored and before anybody hears of it: brings the hub's own state up to
+                date.
 
         Raises:
             EngineUnavailable: Nothing was stored, nothing is published, ``apply`` was not called.

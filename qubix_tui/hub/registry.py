@@ -1,13 +1,14 @@
 """The rules about providers: who they are, what state they are in, and what has to be told when that changes.
 
-A `Registry` decides and does nothing else: no sockets, no waiting, the time from a clock. A decision is an `Outcome`:
-the records to store and the events to publish. The caller commits it and then, and only then, hands it to
-`Registry.apply`. So what the registry shows is always what the store holds, and a commit that fails leaves no trace.
-Between a decision and its `apply` there must be no other decision about the same provider: the caller holds a lock per
-provider (`qubix_tui.hub.providers`). What is not stored, when a provider was last heard and over which connection, is
-kept here and changes at once.
+A `Registry` decides and does nothing else: no sockets, no waiting, the time from a clock. A decision is an
+`Outcome`: the records to store and the events to publish. The caller commits it and then, and only then,
+hands it to `Registry.apply`. So what the registry shows is always what the store holds, and a commit that
+fails leaves no trace. Between a decision and its `apply` there must be no other decision about the same
+provider: the caller holds a lock per provider (`qubix_tui.hub.providers`). What is not stored, when a
+provider was last heard and over which connection, is kept here and changes at once.
 
-Deadlines count from the latest of a provider's last message, the hub's start, and the end of the hub's own last stall.
+Deadlines count from the latest of a provider's last message, the hub's start, and the end of the hub's own
+last stall.
 """
 
 import hashlib
@@ -113,8 +114,8 @@ class Registry:
     def provider_id(self, spec: ProviderSpec) -> str:
         """Give the id of the provider with this identity: the one it has, or the one it would get.
 
-        It comes from the name and the ``workerId`` alone, so that a hub that lost its memory gives it again; a later
-        change of the name changes nothing.
+        It comes from the name and the ``workerId`` alone, so that a hub that lost its memory gives it again;
+        a later change of the name changes nothing.
         """
         known = self._ids.get(identity_of(spec))
         if known is not None:
@@ -134,7 +135,8 @@ class Registry:
             same_connection: It comes over the connection that this provider already has.
 
         Raises:
-            ProtocolError: ``conflict``: another agent with this identity is alive. ``too_large``: the record is.
+            ProtocolError: ``conflict``: another agent with this identity is alive. ``too_large``: the record
+                is.
         """
         provider_id = self.provider_id(request)
         entry = self._entries.get(provider_id)
@@ -200,7 +202,8 @@ class Registry:
         if entry.state is not ProviderState.OFFLINE:
             raise ProtocolError(
                 ErrorCode.CONFLICT,
-                f"{provider_id} is {entry.state}; only an offline provider can be removed: stop its agent first",
+                f"{provider_id} is {entry.state}; only an offline provider can be removed: "
+                "stop its agent first",
                 field="data.providerId",
             )
         return self._removal(entry)
@@ -258,8 +261,8 @@ class Registry:
         if entry.session_open and entry.instance != request.instance and silence < CONFLICT_SECONDS:
             raise ProtocolError(
                 ErrorCode.CONFLICT,
-                f"another agent with this workerId is connected as {entry.id} and was heard {silence:.0f}s ago: "
-                "is its state directory a copy of this one?",
+                f"another agent with this workerId is connected as {entry.id} and was heard {silence:.0f}s "
+                "ago: is its state directory a copy of this one?",
                 field="data.workerId",
                 retry_after=CONFLICT_SECONDS,
             )

@@ -13,9 +13,10 @@ from websockets.http11 import Request, Response
 from qubix_tui.hub.access import Access, Identity, bearer_token, is_forwarded
 from qubix_tui.hub.addresses import is_loopback
 from qubix_tui.hub.broadcasts import Broadcasts
+from qubix_tui.hub.caretaker import Caretaker
 from qubix_tui.hub.clock import Clock, SystemClock
 from qubix_tui.hub.digest import Digests
-from qubix_tui.hub.engine.base import Engine, EngineUnavailable
+from qubix_tui.hub.engine.base import Engine
 from qubix_tui.hub.engine.memory import MemoryEngine
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.history import History
@@ -28,24 +29,12 @@ from qubix_tui.hub.registry import Registry
 from qubix_tui.hub.services import Services
 from qubix_tui.hub.session import CLOSING_SECONDS, READ_LIMIT, WRITE_LIMIT, Session
 from qubix_tui.hub.telemetry import Telemetry
-from qubix_tui.protocol import DEFAULT_PORT, PING_EVERY_SECONDS, SILENCE_TIMEOUT_SECONDS
+from qubix_tui.protocol import DEFAULT_PORT
 from qubix_tui.protocol.errors import CloseCode, ErrorCode, ProtocolError
 from qubix_tui.protocol.events import MetricsUpdate
 from qubix_tui.protocol.records import Provider
 from qubix_tui.protocol.tokens import Role
 from qubix_tui.protocol.types import to_timestamp
-
-SWEEP_SECONDS = 1.0
-"""How often the hub looks at its providers and at clients that do not read."""
-
-STALL_SECONDS = 2.0
-"""A sweep that is later than this was held up with the whole hub."""
-
-UNREAD_SECONDS = 20.0
-"""A client that takes nothing from its socket for so long is cut."""
-
-AUTH_SECONDS = 10.0
-"""How long a client may take to show a token where it needs one for anything."""
 
 HANDSHAKE_SECONDS = 10.0
 
@@ -112,16 +101,13 @@ class Hub(Broadcasts):
         )
         self.telemetry = Telemetry()
         self._services: Services | None = None
+        self._caretaker: Caretaker | None = None
         self._server: Server | None = None
         self._routes = HttpRoutes(self, self._access)
         self._ready = False
         self._connections: set[Session] = set()
-        self._open: set[Session] = set()
-        self._strangers: set[Session] = set()
-        self._unread_since: dict[Session, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
-        self._counted_from = self._looked_at = 0.0
         self._all_gone = asyncio.Event()
 
     @property
@@ -130,6 +116,13 @@ class Hub(Broadcasts):
         if self._services is None:
             raise RuntimeError("the hub was not started")
         return self._services
+
+    @property
+    def caretaker(self) -> Caretaker:
+        """Who looks after its clients. There from `start` on."""
+        if self._caretaker is None:
+            raise RuntimeError("the hub was not started")
+        return self._caretaker
 
     @property
     def port(self) -> int:
@@ -162,6 +155,7 @@ class Hub(Broadcasts):
         try:
             self._services = self._make_services()
             await self._services.providers.load()
+            self._caretaker = Caretaker(self._clock, self._services.providers)
             self._server = await serve(
                 self._serve,
                 config.host,
@@ -181,8 +175,7 @@ class Hub(Broadcasts):
         except BaseException:
             await self._engine.close()
             raise
-        self._counted_from = self._looked_at = self._clock.monotonic()
-        self._sweeper = asyncio.create_task(self._sweep_for_ever(), name="hub sweep")
+        self._sweeper = asyncio.create_task(self.caretaker.sweep_for_ever(), name="hub sweep")
         self._ready = True
         _logger.info("listening on %s", self.url)
 
@@ -220,13 +213,13 @@ class Hub(Broadcasts):
         """Stop listening, tell every client to come back later, and end.
 
         Args:
-            deadline: Seconds until clients that have not closed their side are cut. A client that does not read
-                can't hold it up.
+            deadline: Seconds until clients that have not closed their side are cut. A client that does not
+                read can't hold it up.
         """
         server, self._server = self._server, None
         if server is None:
             return
-        _logger.info("stopping; %d clients are connected", len(self._open))
+        _logger.info("stopping; %d clients are connected", len(self.caretaker.clients))
         self._ready = False
         server.close(close_connections=False)
         assert self._sweeper is not None
@@ -242,10 +235,13 @@ class Hub(Broadcasts):
 
     async def _dismiss(self, deadline: float) -> None:
         """Close all connections with 1012, and cut those that are still there at the deadline."""
-        for index, session in enumerate(tuple(self._open)):
-            session.end(CloseCode.RESTARTING, str(1 + index // RESTART_BATCH), deadline)
-        for session in self._connections - self._open:
-            session.cut()
+        dismissed = 0
+        for session in tuple(self._connections):
+            if session.opened:
+                session.end(CloseCode.RESTARTING, str(1 + dismissed // RESTART_BATCH), deadline)
+                dismissed += 1
+            else:
+                session.cut()
         self._note_gone()
         try:
             async with asyncio.timeout(deadline):
@@ -277,9 +273,7 @@ class Hub(Broadcasts):
 
     def session_opened(self, session: Session) -> None:
         """The handshake is over."""
-        self._open.add(session)
-        if session.identity.role is Role.NOBODY:
-            self._strangers.add(session)
+        self.caretaker.opened(session)
         _logger.debug("%s connected from %s as %s", session.id, session.address, session.identity.role)
 
     def session_closed(self, session: Session, *, goodbye: bool) -> None:
@@ -290,19 +284,14 @@ class Hub(Broadcasts):
             goodbye: Its client closed it, and cleanly.
         """
         self._connections.discard(session)
-        self._open.discard(session)
-        self._strangers.discard(session)
-        self._unread_since.pop(session, None)
+        self.caretaker.closed(session)
         if self._ready:
             self.services.providers.disconnected(session, goodbye=goodbye)
         self._note_gone()
 
     def writing_paused(self, session: Session, paused: bool) -> None:
         """The client has stopped to read, or reads again."""
-        if paused:
-            self._unread_since[session] = self._clock.monotonic()
-        else:
-            self._unread_since.pop(session, None)
+        self.caretaker.writing_paused(session, paused)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something; what it raises is logged where nobody awaits it."""
@@ -356,56 +345,6 @@ class Hub(Broadcasts):
             raise
         return self._access.anonymous_identity(session.address, is_forwarded(request.headers))
 
-    # Looking after what is silent, slow or gone
-
-    async def _sweep_for_ever(self) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time() + SWEEP_SECONDS
-        while True:
-            await asyncio.sleep(due - loop.time())
-            if loop.time() - due > STALL_SECONDS:
-                # What was sent meanwhile has not been read yet: nobody was silent, as far as we know.
-                self.stalled()
-            due = loop.time() + SWEEP_SECONDS
-            try:
-                await self.sweep()
-            except EngineUnavailable as error:
-                _logger.error("the state of silent providers was not stored: %s", error)
-            except Exception:
-                _logger.exception("a sweep failed")
-
-    def stalled(self) -> None:
-        """The hub itself was held up until now: every deadline counts from now at the earliest."""
-        self._counted_from = self._clock.monotonic()
-        self.services.providers.registry.stalled()
-
-    async def sweep(self) -> None:
-        """Look once at all providers and connections. Done every second by itself."""
-        now = self._clock.monotonic()
-        for session in [
-            session for session, since in self._unread_since.items() if now - since >= UNREAD_SECONDS
-        ]:
-            session.unread()
-        self._end_strangers(now)
-        if now - self._looked_at >= PING_EVERY_SECONDS:
-            self._looked_at = now
-            self._end_silent(now)
-        await self.services.providers.sweep()
-
-    def _end_strangers(self, now: float) -> None:
-        for session in tuple(self._strangers):
-            if session.identity.role is not Role.NOBODY:
-                self._strangers.discard(session)
-            elif now - max(session.opened_at, self._counted_from) >= AUTH_SECONDS:
-                session.end(CloseCode.UNAUTHENTICATED, f"not authenticated within {AUTH_SECONDS:.0f} s")
-
-    def _end_silent(self, now: float) -> None:
-        for session in tuple(self._open):
-            # What a client sent can't be known while the hub does not read it.
-            silent = now - max(session.heard, self._counted_from) >= SILENCE_TIMEOUT_SECONDS
-            if silent and not session.reading_paused:
-                session.end(CloseCode.SILENT, f"silent for {SILENCE_TIMEOUT_SECONDS} s")
-
     # What the HTTP routes show
 
     @property
@@ -415,7 +354,9 @@ class Hub(Broadcasts):
 
     def stats(self) -> HubStats:
         """Who is connected, and who hears what."""
-        return HubStats(clients=len(self._open), subscriptions=self.services.fanout.subscriptions())
+        return HubStats(
+            clients=len(self.caretaker.clients), subscriptions=self.services.fanout.subscriptions()
+        )
 
     def providers(self) -> Sequence[Provider]:
         """All providers, in the order in which they came."""

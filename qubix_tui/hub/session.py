@@ -1,26 +1,28 @@
-"""One client's connection: what comes in is handled where it arrives, what goes out is written past the library.
+"""One client's connection: handled where its messages arrive, written to past the library.
 
-Incoming messages are handled synchronously, in `process_event`: a task that waits in ``recv()`` would cost a switch per
-message. Only a request that has to wait for the store becomes a task; what arrives meanwhile is kept in order, and the
-socket is read no further when that gets long.
+Incoming messages are handled synchronously, in `Session.process_event`: a task that waits in ``recv()`` would
+cost a switch per message. Only a request that has to wait for the store becomes a task (see
+`qubix_tui.hub.dispatch`); the socket is read no further when too much waits behind it.
 
 Frames are written straight to the transport (`Session.write`), not by ``send()``. This is safe because
 
-- all of it happens on the event loop's thread, and both this module and the library write whole frames in one call, so
-  that a frame never lands inside another; the library's own frames are pongs, and the close frame;
-- nothing here calls ``send()``, so no fragmented message is ever half-way out (``send_in_progress`` is looked at all
-  the same);
-- nothing is written unless the protocol's state is OPEN: not before the handshake's response, not after a close frame;
-- nothing is written while the transport's buffer is above its high-water mark (``paused``): it goes to the `Outbox`.
+- all of it happens on the event loop's thread, and both this module and the library write whole frames in one
+  call, so that a frame never lands inside another; the library's own frames are pongs, and the close frame;
+- nothing here calls ``send()``, so no fragmented message is ever half-way out (``send_in_progress`` is looked
+  at all the same);
+- nothing is written unless the protocol's state is OPEN: not before the handshake's response, not after a
+  close frame;
+- nothing is written while the transport's buffer is above its high-water mark (``paused``): it goes to the
+  `Outbox`.
 
-While a client does not read what it is sent, the hub does not read what it sends either. So it can't pile up replies,
-or pongs, which the library writes without looking at the buffer.
+While a client does not read what it is sent, the hub does not read what it sends either. So it can't pile up
+replies, or pongs, which the library writes without looking at the buffer.
 """
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Coroutine
+import math
+from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from websockets.asyncio.server import Server, ServerConnection
@@ -33,22 +35,21 @@ from websockets.server import ServerProtocol
 import qubix_tui
 from qubix_tui.hub import framing
 from qubix_tui.hub.access import Identity
-from qubix_tui.hub.conversation import HANDLERS
-from qubix_tui.hub.engine.base import EngineUnavailable
+from qubix_tui.hub.dispatch import Dispatcher
 from qubix_tui.hub.fanout import Subscriber
-from qubix_tui.hub.limits import ConnectionLimiter, Flooding
+from qubix_tui.hub.limits import ConnectionLimiter
 from qubix_tui.hub.limits import Slot as Place
 from qubix_tui.hub.outbox import Outbox, Slot
 from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.services import Services
-from qubix_tui.protocol import MAX_FRAME_BYTES, PROTOCOL_VERSION, codec, events
-from qubix_tui.protocol.errors import CloseCode, ErrorCode, ProtocolError
-from qubix_tui.protocol.requests import Request
+from qubix_tui.protocol import MAX_FRAME_BYTES, PROTOCOL_VERSION, events
+from qubix_tui.protocol.errors import CloseCode, ProtocolError
 from qubix_tui.protocol.tokens import Role
 from qubix_tui.protocol.types import RequestId, Wire, to_timestamp
 
 READ_LIMIT = 2 * MAX_FRAME_BYTES
-"""Longer messages end the connection (1009). What is longer than allowed but not than this is answered by an error."""
+"""Longer messages end the connection (1009). What is longer than allowed but not than this is answered by an
+error."""
 
 WRITE_LIMIT = 64 * 1024
 """High-water mark of the transport's buffer. The library's default is less than one burst of events."""
@@ -103,7 +104,12 @@ class Session(ServerConnection):
     """One client's connection and conversation."""
 
     def __init__(
-        self, protocol: ServerProtocol, server: Server, *, owner: SessionOwner, **options: Any
+        self,
+        protocol: ServerProtocol,
+        server: Server,
+        *,
+        owner: SessionOwner,
+        **options: Any,  # noqa: ANN401 - handed on
     ) -> None:
         super().__init__(protocol, server, **options)
         services = owner.services
@@ -123,12 +129,15 @@ class Session(ServerConnection):
         self._message: bytearray | None = None
         self._fragments = 0
         self._is_text = True
-        # Until the handshake is over, what a hasty client sends waits.
-        self._busy = True
-        self._waiting: deque[tuple[bytes, bool]] = deque()
+        self._dispatcher = Dispatcher(self)
         self._abort_handle: asyncio.TimerHandle | None = None
 
     # What the handlers of a conversation use
+
+    @property
+    def client_id(self) -> str:
+        """What the client and the logs know it by."""
+        return str(self.id)
 
     @property
     def is_open(self) -> bool:
@@ -146,6 +155,10 @@ class Session(ServerConnection):
         """Take a place among the events for frames that come later."""
         self.services.fanout.catch_up(self.subscriber)
         return self.outbox.reserve()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that nobody waits for."""
+        self.owner.spawn(work)
 
     def identified(self, identity: Identity) -> None:
         """The client has shown who it is; what it may no longer hear ends."""
@@ -165,7 +178,7 @@ class Session(ServerConnection):
         self.opened = True
         self.heard = self.opened_at = self.services.clock.monotonic()
         connected = events.Connected(
-            client_id=str(self.id),
+            client_id=self.client_id,
             protocol=PROTOCOL_VERSION,
             version=qubix_tui.__version__,
             role=self.identity.role.value,
@@ -173,7 +186,7 @@ class Session(ServerConnection):
         )
         self.reply(events.CONNECTED, connected, None)
         self.owner.session_opened(self)
-        self._go_on()
+        self._dispatcher.go_on()
 
     def end(self, code: int, reason: str, within: float = CLOSING_SECONDS) -> None:
         """Close the connection, and cut it if that takes too long.
@@ -190,7 +203,7 @@ class Session(ServerConnection):
             self.send_data()
         self._stop_listening()
         self.outbox.close()
-        self._waiting.clear()
+        self._dispatcher.close()
         self._cut_after(within)
 
     def cut(self) -> None:
@@ -242,7 +255,7 @@ class Session(ServerConnection):
             self.place.close()
         self._stop_listening()
         self.outbox.close()
-        self._waiting.clear()
+        self._dispatcher.close()
         self.owner.session_closed(self, goodbye=self._said_goodbye())
 
     def data_received(self, data: bytes) -> None:
@@ -261,14 +274,14 @@ class Session(ServerConnection):
         super().pause_writing()
         self.outbox.hold()
         self.owner.writing_paused(self, True)
-        self._set_reading()
+        self.waiting_changed()
 
     def resume_writing(self) -> None:
         """The transport's buffer has room again."""
         super().resume_writing()
         self.owner.writing_paused(self, False)
         self.outbox.pump()
-        self._set_reading()
+        self.waiting_changed()
 
     def process_event(self, event: Event) -> None:
         """Put messages together from their frames, and handle them at once."""
@@ -281,7 +294,7 @@ class Session(ServerConnection):
         if event.opcode is not Opcode.CONT:
             self._is_text = event.opcode is Opcode.TEXT
             if event.fin:
-                self._receive(bytes(event.data), self._is_text)
+                self._receive(bytes(event.data))
                 return
             self._message = bytearray()
             self._fragments = 0
@@ -290,93 +303,23 @@ class Session(ServerConnection):
         self._fragments += 1
         if event.fin:
             message, self._message = bytes(self._message), None
-            self._receive(message, self._is_text)
+            self._receive(message)
         elif self._fragments > MAX_FRAGMENTS and self.is_open:
             self.protocol.fail(1009, "too many fragments")
             self.send_data()
 
-    # Incoming messages
-
-    def _receive(self, message: bytes, is_text: bool) -> None:
-        """Count a message as a sign of life, and handle it, or keep it until its turn comes."""
+    def _receive(self, message: bytes) -> None:
+        """Count a message as a sign of life, and hand it on."""
         if self.opened and not self.is_open:
             return
         self.heard = self.services.clock.monotonic()
         if self.entry is not None:
             self.services.providers.heard(self.entry)
-        try:
-            self.limiter.message(len(message))
-        except ProtocolError as error:
-            self._refuse(error, None)
-            return
-        if self._busy:
-            self._waiting.append((message, is_text))
-            self._set_reading()
-        else:
-            self._handle(message, is_text)
+        self._dispatcher.receive(message, self._is_text)
 
-    def _handle(self, message: bytes, is_text: bool) -> None:
-        request: Request | None = None
-        work: Awaitable[None] | None = None
-        try:
-            if not is_text:
-                raise ProtocolError(ErrorCode.BAD_JSON, "expected a text message, not a binary one")
-            request = codec.decode_request(message)
-            self.services.telemetry.received(request.type)
-            self.services.access.authorise(self.identity, request)
-            self.raw = message
-            work = HANDLERS[request.type](self, request)
-        except Exception as error:
-            self._answer_failure(error, request)
-        finally:
-            self.raw = b""
-        if work is not None:
-            self._busy = True
-            self.owner.spawn(self._wait_for(work, request))
-
-    async def _wait_for(self, work: Awaitable[None], request: Request | None) -> None:
-        try:
-            await work
-        except Exception as error:
-            self._answer_failure(error, request)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Handle what waits, up to the next request that takes time."""
-        self._busy = False
-        while self._waiting and not self._busy:
-            self._handle(*self._waiting.popleft())
-        self._set_reading()
-
-    def _answer_failure(self, error: Exception, request: Request | None) -> None:
-        """Answer what a request led to, whatever it is: it never ends the connection by itself."""
-        request_id = request.id if request is not None else None
-        if isinstance(error, ProtocolError):
-            self._refuse(error, request_id if request is not None else error.request_id)
-        elif isinstance(error, EngineUnavailable):
-            self._refuse(ProtocolError(ErrorCode.UNAVAILABLE, str(error), retry_after=5), request_id)
-        else:
-            _logger.error("%s: a %s failed", self.id, request.type if request else "message", exc_info=error)
-            self._refuse(
-                ProtocolError(ErrorCode.INTERNAL, "the hub made a mistake; its log says more"), request_id
-            )
-
-    def _refuse(self, error: ProtocolError, request_id: RequestId | None) -> None:
-        data = events.ErrorData(
-            code=error.code, message=error.message, field=error.field, retry_after=error.retry_after
-        )
-        self.reply(events.ERROR, data, request_id)
-        if error.code is ErrorCode.RATE_LIMITED:
-            self.services.telemetry.rate_limited += 1
-        if isinstance(error, Flooding):
-            _logger.warning("%s goes on in spite of many refusals; closing", self.id)
-            self.end(CloseCode.FLOODING, "flooding")
-
-    # The rest
-
-    def _set_reading(self) -> None:
+    def waiting_changed(self) -> None:
         """Read the socket, or not: not while the client does not read, or too much of what it sent waits."""
-        pause = self.paused or len(self._waiting) > MAX_WAITING
+        pause = self.paused or self._dispatcher.waiting > MAX_WAITING
         if pause is self.reading_paused or self.transport.is_closing():
             return
         self.reading_paused = pause
@@ -402,7 +345,11 @@ class Session(ServerConnection):
 def _unavailable(error: ProtocolError) -> bytes:
     """Answer a connection that is turned away before it has asked for anything."""
     body = f"{error.message}\n".encode()
-    return (
-        b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
-        b"Retry-After: %d\r\nContent-Length: %d\r\n\r\n%b" % (error.retry_after or 1, len(body), body)
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\n"
+        "Connection: close\r\n"
+        "Content-Type: text/plain; charset=utf-8\r\n"
+        f"Retry-After: {math.ceil(error.retry_after or 1)}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
     )
+    return head.encode() + body

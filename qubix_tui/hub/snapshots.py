@@ -1,9 +1,9 @@
 """The present, in pages: of the fleet, of one provider, of one provider's past.
 
-Pages are encoded one by one, when the socket can take them, so that readers that do not read cost no memory. The
-fleet's snapshot shows what was true when it was asked for: records are immutable, and holding on to them costs a
-reference each. One provider's shows what is true when its first page is made; the events that follow it may then be
-older than it, and lead up to the same.
+Pages are encoded one by one, when the socket can take them, so that readers that do not read cost no memory.
+The fleet's snapshot shows what was true when it was asked for: records are immutable, and holding on to them
+costs a reference each. One provider's shows what is true when its first page is made; the events that follow
+it may then be older than it, and lead up to the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,8 +37,8 @@ def _fleet_pages(held: list[tuple[Entry, Provider]], counts: list[int], channel:
 def provider(provider_id: str, entry: Entry | None, points: Sequence[HistoryPoint]) -> Iterator[bytes]:
     """Give one provider's record, last sample and past, as frames.
 
-    The sample is on the first page beside the record; only where the two are too long for one page it comes on
-    the second. A provider that is not known (yet) gives one page that says so by its nulls.
+    The sample is on the first page beside the record; only where the two are too long for one page it comes
+    on the second. A provider that is not known (yet) gives one page that says so by its nulls.
     """
     channel = channels.provider_channel(provider_id)
     record = entry.record() if entry else None

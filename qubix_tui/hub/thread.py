@@ -92,7 +92,7 @@ class HubThread:
         try:
             with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
                 runner.run(self._serve())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again by `start`
             self._failure = error
         finally:
             self._started.set()
