@@ -261,6 +261,8 @@ def test_forwarding_headers_are_recognised(name: str) -> None:
         "https://localhost:3000",
         "http://127.0.0.1:8080",
         "http://[::1]:5173",
+        "http://localhost:1",
+        "http://localhost:65535",
         "HTTP://LOCALHOST:3000",
     ],
 )
@@ -285,7 +287,7 @@ def test_a_program_has_no_origin() -> None:
         "http://localhost@evil.example",
         "http://localhost:3000/",
         "http://localhost:0",
-        "http://localhost:99999",
+        "http://localhost:65536",
         "http://localhost:",
         "http://127.0.0.2",
         "http://[::1",
@@ -327,10 +329,13 @@ def test_several_origins_are_refused(origins: list[str]) -> None:
 
 def test_an_allowed_origin_is_exact() -> None:
     """Scheme, name and port count; a default port may be written out."""
-    access = Access(allowed_origins=["https://console.example", "http://lab.example:8080"])
+    access = Access(
+        allowed_origins=["https://console.example", "http://lab.example:8080", "http://old.example:80"]
+    )
     assert access.check_origin(["https://console.example"]) is None
     assert access.check_origin(["https://console.example:443"]) is None
     assert access.check_origin(["http://lab.example:8080"]) is None
+    assert access.check_origin(["http://old.example"]) is None
     for other in (
         "http://console.example",
         "https://console.example:8443",
