@@ -67,7 +67,7 @@ ws.onopen = () =&gt; console.log('Connected');
 ws.onmessage = (e) =&gt; console.log('Message:', JSON.parse(e.data));
 ws.send(JSON.stringify({{ type: 'subscribe:marketplace' }}));  // once it is connected</pre>
 <p>To read: <a href="/api/providers">providers</a>, <a href="/api/jobs">jobs</a>,
-<a href="/api/websocket/stats">connections</a>, <a href="/metrics">metrics</a>.</p>
+<a href="/api/websocket/stats">connections</a>. For Prometheus: <code>/metrics</code>.</p>
 <h2>Live</h2>
 <p id="state">Connecting …</p>
 <noscript><p>The live messages need JavaScript.</p></noscript>
