@@ -1,0 +1,274 @@
+"""One provider: its GPUs, its machine, and ten minutes of both."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Final, cast
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from qubix_tui.client import ConnectionState
+from qubix_tui.console.fleet import STALE_SECONDS
+from qubix_tui.console.format import format_age, format_gpus, safe
+from qubix_tui.console.watched_provider import WatchedProvider
+from qubix_tui.console.widgets.gpu_grid import COMFORTABLE_HEIGHT, GpuGrid, arrange
+from qubix_tui.console.widgets.graph import Mark
+from qubix_tui.console.widgets.host_panel import HostPanel
+from qubix_tui.console.widgets.provider_header import HEIGHT as HEADER_HEIGHT
+from qubix_tui.console.widgets.provider_header import SILENT_SECONDS, ProviderHeader, Standing
+from qubix_tui.console.widgets.timeline import Timeline
+from qubix_tui.protocol import channels
+from qubix_tui.protocol.events import Event
+from qubix_tui.protocol.records import GpuInfo, GpuMetrics
+
+if TYPE_CHECKING:
+    from qubix_tui.console.app import QubixApp
+
+MAX_GPUS: Final = 64
+"""More panels than this are not made, whatever a provider says it has."""
+
+FLUSH_SECONDS: Final = 0.1
+"""The screen is brought up to date at most once in this time."""
+
+TICK_SECONDS: Final = 1.0
+"""How often ages are told anew, and graphs move on, when nothing comes."""
+
+MINUTE: Final = 60.0
+TEN_MINUTES: Final = 600.0
+SPANS: Final = {MINUTE: "1 min", TEN_MINUTES: "10 min"}
+
+HOST_HEIGHTS: Final = (11, 8)
+"""Lines of a host panel with graphs, where the GPUs have room beside it."""
+
+CHROME_HEIGHT: Final = HEADER_HEIGHT + 1
+"""Lines for the header and the footer."""
+
+
+class ProviderScreen(Screen[None]):
+    """One provider, live.
+
+    Args:
+        provider_id: Whom to show; the hub need not know it (yet).
+    """
+
+    CSS_PATH = "../styles/provider.tcss"
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "back", id="provider.back", tooltip="Back to where you came from"),
+        Binding("g", "toggle_span", "1/10 min", id="provider.span", tooltip="Show one minute or ten"),
+        Binding("1", "show_span(60)", "1 min", id="provider.minute", show=False, tooltip="The last minute"),
+        Binding("2", "show_span(600)", "10 min", id="provider.minutes", show=False, tooltip="The last ten"),
+    ]
+
+    def __init__(self, provider_id: str) -> None:
+        super().__init__()
+        self.provider_id = provider_id
+        self._span = TEN_MINUTES
+        self._watched = WatchedProvider(provider_id)
+        self._end_state: Callable[[], None] | None = None
+        self._flush_waits = False
+        self._flushed_at = 0.0
+        self._is_shown = False
+
+    @property
+    def console_app(self) -> "QubixApp":
+        """The app, as what it is."""
+        return cast("QubixApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        """Put the screen together."""
+        ascii_only = self.console_app.ascii_only
+        yield ProviderHeader(ascii_only=ascii_only)
+        yield Static(id="gpu-note", markup=False)
+        yield GpuGrid(ascii_only=ascii_only)
+        yield HostPanel(ascii_only=ascii_only)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Begin with what the fleet knows, and ask the hub for the rest."""
+        app = self.console_app
+        row = app.fleet.rows.get(self.provider_id)
+        if row is not None:
+            self._watched = WatchedProvider(self.provider_id, row.record, row.reason)
+        app.connection.on("*", self._on_event)
+        self._end_state = app.connection.on_state(self._on_connection_state)
+        # Not recovered by offset: after each reconnect the snapshot fills what the graphs have missed.
+        app.connection.subscribe(channels.provider_channel(self.provider_id), snapshot=True, recover=False)
+        self._tick_timer = self.set_interval(TICK_SECONDS, self._tick)
+        self._is_shown = True
+        self._flush()
+
+    def on_unmount(self) -> None:
+        """Stop following it."""
+        connection = self.console_app.connection
+        connection.off("*", self._on_event)
+        connection.unsubscribe(channels.provider_channel(self.provider_id))
+        if self._end_state is not None:
+            self._end_state()
+
+    def on_screen_suspend(self) -> None:
+        """Leave the picture as it is while another screen is in front; what comes is still taken in."""
+        self._is_shown = False
+        self._tick_timer.pause()
+
+    def on_screen_resume(self) -> None:
+        """Go on with what came meanwhile."""
+        self._is_shown = True
+        self._tick_timer.resume()
+        self._flush()
+
+    def on_resize(self) -> None:
+        """Share the room of the new size."""
+        self._share_room()
+
+    def action_back(self) -> None:
+        """Go back to where this was opened from."""
+        self.app.pop_screen()
+
+    def action_toggle_span(self) -> None:
+        """Show the other span."""
+        self.action_show_span(MINUTE if self._span == TEN_MINUTES else TEN_MINUTES)
+
+    def action_show_span(self, seconds: float) -> None:
+        """Show the last so many seconds."""
+        self._span = seconds
+        self._flush()
+
+    def _on_event(self, event: Event) -> None:
+        if self._watched.take(event):
+            self._flush_soon()
+
+    def _on_connection_state(self, _state: ConnectionState) -> None:
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flush_waits and self._is_shown:
+            self._flush_waits = True
+            self.set_timer(max(0.001, self._flushed_at + FLUSH_SECONDS - time.monotonic()), self._flush)
+
+    def _tick(self) -> None:
+        """Tell ages anew; move the graphs on unless samples do that."""
+        if time.monotonic() - self._flushed_at >= 0.9 * TICK_SECONDS:
+            self._flush()
+        else:
+            self._show_header()
+
+    def _flush(self) -> None:
+        """Bring everything on the screen up to date."""
+        self._flush_waits = False
+        self._flushed_at = time.monotonic()
+        if not self._is_shown:
+            return
+        watched = self._watched
+        grid = self.query_one(GpuGrid)
+        grid.match(self._gpu_count())
+        self.set_class(not grid.panels, "-no-gpus")
+        timeline = Timeline(
+            history=watched.history,
+            end=self._now(),
+            span=self._span,
+            span_label=SPANS[self._span],
+            marks=tuple(
+                Mark(moment, f"{safe(job_id)} ends" if ended else safe(job_id))
+                for moment, job_id, ended in watched.job_marks
+            ),
+        )
+        stale = self._is_stale()
+        for panel in grid.panels:
+            panel.show(self._gpu(panel.index), self._gpu_info(panel.index), timeline, stale=stale)
+        self.query_one(HostPanel).show(watched.metrics, watched.record, timeline, stale=stale)
+        note = watched.metrics.gpu_note if watched.metrics is not None else None
+        self.set_class(note is not None, "-noted")
+        self._share_room()
+        self.query_one("#gpu-note", Static).update(safe(note or ""), layout=False)
+        self.set_class(watched.record is None and watched.metrics is None, "-unknown")
+        self._show_header()
+
+    def _show_header(self) -> None:
+        watched = self._watched
+        self.query_one(ProviderHeader).show(
+            Standing(
+                provider_id=self.provider_id,
+                record=watched.record,
+                reason=watched.reason,
+                gpus=self._gpus_in_words(),
+                age=self._age(),
+                is_stale=self._is_stale(),
+                span_label=SPANS[self._span],
+                notice=self._notice(),
+            )
+        )
+
+    def _share_room(self) -> None:
+        """Give the host what the GPUs can spare."""
+        host, count = self.query_one(HostPanel), len(self.query_one(GpuGrid).panels)
+        if not count:
+            host.styles.height = "1fr"
+            return
+        width = self.size.width - 2
+        room = self.size.height - CHROME_HEIGHT - self.has_class("-noted")
+        host.styles.height = next(
+            (
+                height
+                for height in HOST_HEIGHTS
+                if arrange(count, width, room - height)[1][-1] > COMFORTABLE_HEIGHT
+            ),
+            host.least_height(width),
+        )
+
+    def _gpu_count(self) -> int:
+        record, metrics = self._watched.record, self._watched.metrics
+        counts = [0]
+        if record is not None:
+            counts += [record.gpu_count or 0, len(record.gpus)]
+        if metrics is not None:
+            counts += [gpu.index + 1 for gpu in metrics.gpus]
+        return min(MAX_GPUS, max(counts))
+
+    def _gpus_in_words(self) -> str:
+        record = self._watched.record
+        return "" if record is None else format_gpus(record.gpu_count, record.gpu_model)
+
+    def _now(self) -> float:
+        return self.console_app.connection.hub_time()
+
+    def _age(self) -> float | None:
+        moment = self._watched.metrics_at
+        return None if moment is None else self._now() - moment
+
+    def _is_stale(self) -> bool:
+        age = self._age()
+        is_open = self.console_app.connection.state is ConnectionState.OPEN
+        return not is_open or (age is not None and age > STALE_SECONDS)
+
+    def _gpu(self, index: int) -> GpuMetrics | None:
+        metrics = self._watched.metrics
+        gpus = metrics.gpus if metrics is not None else []
+        return next((gpu for gpu in gpus if gpu.index == index), None)
+
+    def _gpu_info(self, index: int) -> GpuInfo | None:
+        gpus = self._watched.record.gpus if self._watched.record is not None else []
+        return gpus[index] if index < len(gpus) else None
+
+    def _notice(self) -> str | None:
+        """Give a sentence about what is shown, where that needs one: what a person should know first."""
+        watched, state = self._watched, self.console_app.connection.state
+        who, age = safe(self.provider_id), self._age()
+        since = "" if age is None else f"; what you see is from {format_age(age)} ago"
+        if watched.is_removed:
+            return f"{who} was removed from the hub{since}."
+        if state is not ConnectionState.OPEN:
+            return f"The hub does not answer{since}." if since else "The hub does not answer yet."
+        if watched.record is None:
+            if not watched.is_answered:
+                return f"Asking the hub for {who}."
+            return f"The hub knows no provider {who}. Should it register, it is shown here at once."
+        if not watched.record.is_online:
+            return f"{who} is {watched.record.state}{since}."
+        if age is None:
+            return f"{who} has sent no sample yet; agents send one each second."
+        if age > SILENT_SECONDS:
+            return f"{who} sends no samples{since}."
+        return None

@@ -1,0 +1,82 @@
+"""All GPUs of a provider, laid out by the room there is."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from textual.containers import VerticalScroll
+
+from qubix_tui.console.widgets.gpu_panel import GpuPanel
+
+MIN_COLUMN_WIDTH: Final = 38
+
+COMFORTABLE_HEIGHT: Final = 4
+"""Lines of a panel below which another column is opened."""
+
+MIN_HEIGHT: Final = 2
+SCROLLED_HEIGHT: Final = 4
+"""Lines of a panel where even with all columns they can't all be seen at once."""
+
+
+def arrange(count: int, width: int, height: int) -> tuple[int, list[int]]:
+    """Lay out panels: in as few columns as leave each a comfortable height.
+
+    Args:
+        count: Panels, at least 1.
+        width: Cells there are.
+        height: Lines there are.
+
+    Returns:
+        The number of columns, and the height of each row; together they may be higher than there is room.
+    """
+    most = max(1, min(count, width // MIN_COLUMN_WIDTH))
+    columns = next(
+        (some for some in range(1, most) if height // _rows(count, some) >= COMFORTABLE_HEIGHT),
+        most,
+    )
+    rows = _rows(count, columns)
+    if height // rows < MIN_HEIGHT:
+        return columns, [SCROLLED_HEIGHT] * rows
+    return columns, [height // rows + (row < height % rows) for row in range(rows)]
+
+
+class GpuGrid(VerticalScroll):
+    """The panels of a provider's GPUs. It scrolls where they are too many.
+
+    Args:
+        ascii_only: Whether glyphs beyond ASCII are to be avoided.
+    """
+
+    def __init__(self, *, ascii_only: bool = False) -> None:
+        super().__init__()
+        self._ascii_only = ascii_only
+        self._panels: list[GpuPanel] = []
+
+    @property
+    def panels(self) -> Sequence[GpuPanel]:
+        """The panels, by the GPUs' indices from 0."""
+        return self._panels
+
+    def match(self, count: int) -> None:
+        """Have as many panels as there are GPUs."""
+        if count == len(self._panels):
+            return
+        self.remove_children(self._panels[count:])
+        added = [GpuPanel(index, ascii_only=self._ascii_only) for index in range(len(self._panels), count)]
+        self._panels = [*self._panels[:count], *added]
+        self.mount_all(added)
+        self._arrange()
+
+    def on_resize(self) -> None:
+        """Lay them out anew."""
+        self._arrange()
+
+    def _arrange(self) -> None:
+        size = self.scrollable_content_region.size
+        if self._panels and size.area:
+            columns, heights = arrange(len(self._panels), size.width, size.height)
+            self.styles.grid_size_columns = columns
+            self.styles.grid_rows = " ".join(map(str, heights))
+
+
+def _rows(count: int, columns: int) -> int:
+    return -(-count // columns)
