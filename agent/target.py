@@ -1,0 +1,67 @@
+"""Which hub, and which token to show there."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from qubix_tui import home
+from qubix_tui.protocol import DEFAULT_PORT
+from qubix_tui.protocol.tokens import Role, is_token
+
+DEFAULT_URL = f"ws://localhost:{DEFAULT_PORT}"
+
+
+class TargetError(Exception):
+    """The token given can't be used; the message says why."""
+
+
+class Target(NamedTuple):
+    """The hub to dial and the token to show there."""
+
+    url: str
+    token: str | None
+
+    def __repr__(self) -> str:
+        """Without the token: it must never reach a log."""
+        return f"Target(url={self.url!r}, token={'None' if self.token is None else '…'})"
+
+
+class TargetFinder:
+    """Settles the target; asked again whenever the agent is refused, since all of it may change.
+
+    The hub of this machine may be started after the agent, on another port, with a token that was not there
+    before; a token file may get a new token.
+
+    Args:
+        hub: Address given on the command line.
+        token_file: File given on the command line.
+        directory: QUBIX_HOME.
+    """
+
+    def __init__(self, hub: str | None, token_file: Path | None, directory: Path) -> None:
+        self._hub = hub
+        self._token_file = token_file
+        self._directory = directory
+
+    def find(self) -> Target:
+        """Give the hub and the token as they are now.
+
+        Raises:
+            TargetError: The token given can't be used.
+            qubix_tui.home.HomeError: The local token, or the file given, can't be read.
+        """
+        asked = self._hub or os.environ.get("QUBIX_HUB") or None
+        url = asked or home.running_hub(home=self._directory) or DEFAULT_URL
+        url, local = home.credentials_for(url, Role.PROVIDER, home=self._directory)
+        return Target(url, self._given_token() or local)
+
+    def _given_token(self) -> str | None:
+        if self._token_file is not None:
+            try:
+                return home.read_token(self._token_file)
+            except FileNotFoundError:
+                raise TargetError(f"there is no token file {self._token_file}") from None
+        token = os.environ.get("QUBIX_TOKEN") or None
+        if token is not None and not is_token(token):
+            raise TargetError("QUBIX_TOKEN holds no valid token (mistyped, or cut short)")
+        return token
