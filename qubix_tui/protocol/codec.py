@@ -85,8 +85,8 @@ _event_decoders: dict[str, msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(form) for kind, form in EVENTS.items()
 }
 
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
-_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_NOT_MARKS: Final = bytes(set(range(256)) - set(b'[]{}"'))
+_ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _LONG_DIGITS: Final = re.compile(rb"\d{16}")
 _AT_PATH: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 _PATTERN_WORDS: Final = {
@@ -254,10 +254,12 @@ def _check_bytes(raw: bytes, limit: int | None = MAX_FRAME_BYTES) -> None:
 
 def _depth_exceeds(raw: bytes, limit: int) -> bool:
     """Whether brackets outside strings nest deeper than ``limit``. No recursion, early exit."""
-    brackets = _STRING.sub(b"", raw).translate(None, _NOT_BRACKETS)
+    # Of what is left once escapes are gone, every other piece between quotes lies outside strings.
+    marks = raw.replace(rb"\\", b"").replace(rb"\"", b"").translate(_ONE_KIND, _NOT_MARKS)
+    brackets = b"".join(marks.replace(b'""', b"").split(b'"')[::2])
     levels = 0
     while levels < limit:
-        shorter = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        shorter = brackets.replace(b"[]", b"")
         if len(shorter) == len(brackets):
             break
         brackets = shorter
@@ -265,7 +267,7 @@ def _depth_exceeds(raw: bytes, limit: int) -> bool:
     # What is left is deeper than the levels taken off, or unbalanced, which the decoder will say.
     depth = 0
     for bracket in brackets:
-        depth += 1 if bracket in b"[{" else -1
+        depth += 1 if bracket == ord("[") else -1
         if depth + levels > limit:
             return True
         if depth < 0:
