@@ -194,7 +194,7 @@ async def test_a_simulated_fleet_appears_is_followed_and_leaves(hub: Hub) -> Non
         await until(lambda: not hub.providers())
 
 
-@pytest.mark.parametrize("token", [None, PROVIDER])
+@pytest.mark.parametrize("token", [None, PROVIDER], ids=["viewer", "provider"])
 async def test_only_an_operator_simulates(hub: Hub, token: str | None) -> None:
     """A viewer and a provider are told so in one sentence, and nothing is left on the hub."""
     with pytest.raises(SimulationRefused, match="does not take simulated providers from here"):
