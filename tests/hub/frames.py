@@ -1,0 +1,39 @@
+"""Reading back what the hub would put on a socket."""
+
+import json
+from typing import Any
+
+from websockets.frames import Opcode
+from websockets.protocol import CLIENT, Protocol
+
+from qubix_tui.protocol import MAX_FRAME_BYTES
+
+
+def messages(data: bytes) -> list[dict[str, Any]]:
+    """The messages in a run of frames, read by the library's own parser as a client reads them."""
+    protocol = Protocol(CLIENT, max_size=MAX_FRAME_BYTES)
+    protocol.receive_data(data)
+    assert protocol.parser_exc is None
+    frames = protocol.events_received()
+    assert all(frame.opcode is Opcode.TEXT and frame.fin for frame in frames)  # type: ignore[union-attr]
+    return [json.loads(frame.data) for frame in frames]  # type: ignore[union-attr]
+
+
+class FakeSocket:
+    """Takes what an outbox writes, until it is told to be full."""
+
+    def __init__(self) -> None:
+        self.paused = False
+        self.written: list[bytes] = []
+        self.cut = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.paused or not self.cut
+        self.written.append(data)
+
+    def too_slow(self) -> None:
+        self.cut = True
+
+    @property
+    def sent(self) -> bytes:
+        return b"".join(self.written)
