@@ -1,0 +1,78 @@
+"""How the connection to the hub does, in words. No Textual in it."""
+
+import time
+from typing import NamedTuple
+
+from qubix_tui.client import Connection, ConnectionState
+from qubix_tui.console.format import format_age, format_duration, safe
+
+LATE_SECONDS = 5.0
+"""A newest sample older than this is worth a word in the header."""
+
+
+class Words(NamedTuple):
+    """A text and the style that says how that is."""
+
+    text: str
+    style: str
+
+
+def standing(
+    connection: Connection, newest: float | None, *, lost_at: float | None, ascii_only: bool
+) -> Words:
+    """Say in a few words whether what is on the screen is of now.
+
+    Args:
+        connection: To the hub.
+        newest: Hub time of the newest sample of all, seconds since the epoch; None before there was one.
+        lost_at: `time.monotonic` when the connection was lost; None while it is open, or if it never was.
+        ascii_only: Whether glyphs beyond ASCII are to be avoided.
+    """
+    live, gone = ("o", "x") if ascii_only else ("●", "○")
+    match connection.state:
+        case ConnectionState.OPEN:
+            if newest is None:
+                return Words(f"{live} live", "ok")
+            age = connection.hub_time() - newest
+            if age > LATE_SECONDS:
+                return Words(f"{live} newest sample {format_age(age)} old", "warn")
+            return Words(f"{live} live {format_age(age):>4}", "ok")
+        case ConnectionState.CONNECTING:
+            return Words(f"{gone} connecting", "label")
+        case _:
+            if lost_at is None:
+                return Words(f"{gone} no hub", "hot")
+            return Words(f"{gone} stale {format_age(time.monotonic() - lost_at)}", "hot")
+
+
+def trouble(connection: Connection, *, lost_at: float | None) -> str | None:
+    """Say as a sentence what is wrong with the connection and what happens next; None while it is open."""
+    url, why = safe(connection.url), safe(connection.last_error or "")
+    match connection.state:
+        case ConnectionState.OPEN:
+            return None
+        case ConnectionState.CONNECTING:
+            return f"Connecting to {url}."
+        case ConnectionState.RECONNECTING if lost_at is not None:
+            age = format_duration(time.monotonic() - lost_at)
+            past = f"The hub at {url} stopped answering {age} ago; what you see is from then."
+            return f"{past} {_next(connection)}"
+        case ConnectionState.RECONNECTING:
+            return f"No hub at {url}: {why}. {_next(connection)}"
+        case ConnectionState.DISCONNECTED:
+            return f"{why[:1].upper()}{why[1:]}. Mend that, then press r to try again."
+        case _:
+            return f"Leaving {url}."
+
+
+def _next(connection: Connection) -> str:
+    """Say when the next attempt is."""
+    allowed = connection.attempts_allowed
+    count = f"Attempt {connection.attempt}"
+    if allowed is not None:
+        spent = connection.attempt > allowed
+        count = f"Attempt {connection.attempt}, now every 30s" if spent else f"{count} of {allowed}"
+    at = connection.next_attempt_at
+    if at is None:
+        return f"{count}, under way."
+    return f"{count} in {max(0.0, at - time.monotonic()):.0f}s (r: now)."

@@ -1,0 +1,253 @@
+"""The fleet: the screen that the console opens on."""
+
+from typing import TYPE_CHECKING, ClassVar, Final, cast
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.screen import Screen
+from textual.widgets import Footer, Input, Static
+
+from qubix_tui.console.columns import BY_KEY, COLUMNS
+from qubix_tui.console.format import safe
+from qubix_tui.console.query import QueryError, parse
+from qubix_tui.console.widgets.fleet_table import FleetTable, SortOrder
+from qubix_tui.console.widgets.news_feed import NewsFeed
+from qubix_tui.console.widgets.preview import Preview
+from qubix_tui.console.widgets.summary_bar import SummaryBar
+from qubix_tui.console.widgets.top_bar import TopBar
+
+if TYPE_CHECKING:
+    from qubix_tui.console.app import QubixApp
+
+FLUSH_SECONDS: Final = 0.1
+"""Changes are painted at most so often."""
+
+TICK_SECONDS: Final = 0.5
+"""How often ages are told anew."""
+
+SIDE_WIDTH: Final = 150
+BELOW_HEIGHT: Final = 40
+"""From which size on the preview stands beside or below the table."""
+
+SORTABLE: Final = tuple(column.key for column in COLUMNS if column.key not in {"minute", "location"})
+
+
+class FleetScreen(Screen[None]):
+    """The live table of all providers, what is wrong first."""
+
+    CSS_PATH = "../styles/fleet.tcss"
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "filter", key_display="/", id="fleet.filter", tooltip="Filter the table"),
+        Binding("s", "sort", "sort", id="fleet.sort", tooltip="Sort by the next column (or click on a head)"),
+        Binding("R", "reverse", "reverse", id="fleet.reverse", tooltip="Turn the order round"),
+        Binding(
+            "y", "copy", "copy", id="fleet.copy", tooltip="Copy the provider's id, or the agent's command"
+        ),
+        Binding("escape", "clear", "clear", show=False, id="fleet.clear", tooltip="Clear the filter"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ticks = 0
+        self._members_changed = False
+        self._news_count = -1
+        self._query = ""
+
+    @property
+    def console_app(self) -> "QubixApp":
+        """The app, as what it is."""
+        return cast("QubixApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        """Put the screen together."""
+        app = self.console_app
+        yield TopBar("fleet", app.url, ascii_only=app.ascii_only)
+        yield Static(id="banner", markup=False)
+        yield SummaryBar(ascii_only=app.ascii_only)
+        with Horizontal(id="query"):
+            yield Static("/", id="query-mark", markup=False)
+            yield Input(placeholder="filter: name, temp>80, state:busy, gpu:4090", compact=True, id="filter")
+            yield Static(id="count", markup=False)
+        with Horizontal(id="body"):
+            yield FleetTable(app.fleet, ascii_only=app.ascii_only, id="table")
+            yield Static(id="empty", markup=False)
+            yield Preview(ascii_only=app.ascii_only)
+        yield NewsFeed(ascii_only=app.ascii_only)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Begin to paint what the fleet learns."""
+        self._flush_timer = self.set_interval(FLUSH_SECONDS, self._flush)
+        self._tick_timer = self.set_interval(TICK_SECONDS, self._tick)
+        self.query_one(FleetTable).focus()
+        self._members_changed = True
+        self._flush()
+        self._tick()
+
+    def on_screen_suspend(self) -> None:
+        """Rest while another screen is in front."""
+        self._flush_timer.pause()
+        self._tick_timer.pause()
+
+    def on_screen_resume(self) -> None:
+        """Go on with what came meanwhile."""
+        self._flush_timer.resume()
+        self._tick_timer.resume()
+        self._members_changed = True
+        self._flush()
+        self._tick()
+
+    def on_resize(self) -> None:
+        """Put the preview where there is room for it."""
+        width, height = self.size
+        self.set_class(width >= SIDE_WIDTH, "-side")
+        self.set_class(width < SIDE_WIDTH and height >= BELOW_HEIGHT, "-below")
+        self.set_class(height >= 30, "-tall")
+
+    def action_filter(self) -> None:
+        """Go to the filter."""
+        self.query_one("#filter", Input).focus()
+
+    def action_sort(self) -> None:
+        """Sort by the next column."""
+        table = self.query_one(FleetTable)
+        place = SORTABLE.index(table.order.key) if table.order.key in SORTABLE else -1
+        self.sort_by(SORTABLE[(place + 1) % len(SORTABLE)])
+
+    def sort_by(self, key: str) -> None:
+        """Sort by a column."""
+        self.query_one(FleetTable).order = SortOrder(key)
+        self._show_count()
+
+    def action_reverse(self) -> None:
+        """Turn the order round."""
+        table = self.query_one(FleetTable)
+        table.order = SortOrder(table.order.key, not table.order.reverse)
+        self._show_count()
+
+    def action_copy(self) -> None:
+        """Copy the selected provider's id, or, where there is none, the command that adds one."""
+        chosen = self.query_one(FleetTable).cursor_id
+        self.console_app.copy(chosen or self.console_app.agent_command)
+
+    def action_clear(self) -> None:
+        """Clear the filter, and go back to the table."""
+        self.query_one("#filter", Input).value = ""
+        self.query_one(FleetTable).focus()
+
+    @on(Input.Changed, "#filter")
+    def _filter_changed(self, event: Input.Changed) -> None:
+        self._query = event.value.strip()
+        try:
+            predicate = parse(self._query) if self._query else None
+        except QueryError as error:
+            event.input.add_class("-wrong")
+            self.query_one("#count", Static).update(str(error))
+            return
+        event.input.remove_class("-wrong")
+        self.query_one(FleetTable).show_only(predicate)
+        self._show_count()
+        self._show_body()
+
+    @on(Input.Submitted, "#filter")
+    def _filter_submitted(self) -> None:
+        self.query_one(FleetTable).focus()
+
+    @on(FleetTable.Opened)
+    def _open(self, event: FleetTable.Opened) -> None:
+        self.console_app.open_provider(event.provider_id)
+
+    @on(FleetTable.CursorMoved)
+    def _cursor_moved(self) -> None:
+        self._show_preview()
+
+    def _flush(self) -> None:
+        """Paint what changed since the last time, where it can be seen."""
+        app, table = self.console_app, self.query_one(FleetTable)
+        changed, members = app.fleet.take_changes()
+        self._members_changed |= members
+        if self._members_changed and (self._ticks == 0 or not table.ids):
+            self._sort()
+        if changed:
+            table.refresh_rows(changed)
+            if table.cursor_id in changed:
+                self._show_preview()
+        if app.fleet.news_count != self._news_count:
+            self._news_count = app.fleet.news_count
+            self.query_one(NewsFeed).show(list(app.fleet.news)[:-51:-1])
+
+    def _tick(self) -> None:
+        """Tell the time: freshness every half second; order, sums and ages every second."""
+        app = self.console_app
+        self._ticks += 1
+        self.query_one(TopBar).show(app.standing(), simulated=app.is_simulated)
+        self._show_banner()
+        if self._ticks % 2:
+            return
+        is_past = not app.is_live
+        table = self.query_one(FleetTable)
+        table.is_past = is_past
+        self._sort()
+        table.refresh_ages()
+        self.query_one(SummaryBar).show(app.fleet_summary(), stale=is_past)
+        self._show_preview()
+
+    def _sort(self) -> None:
+        self._members_changed = False
+        self.query_one(FleetTable).sort_rows()
+        self._show_count()
+        self._show_body()
+
+    def _show_banner(self) -> None:
+        sentence = self.console_app.trouble()
+        fleet = self.console_app.fleet
+        # With nothing on the screen yet the sentence has the whole body to itself.
+        shown = sentence if sentence is not None and fleet.rows else None
+        self.set_class(shown is not None, "-trouble")
+        if shown is not None:
+            self.query_one("#banner", Static).update(shown)
+        elif not fleet.rows:
+            self._show_body()
+
+    def _show_body(self) -> None:
+        """Show the table, or a sentence where it would be empty."""
+        table = self.query_one(FleetTable)
+        words = "" if table.ids else self._empty_words()
+        self.set_class(bool(words), "-empty")
+        if words:
+            self.query_one("#empty", Static).update(words)
+
+    def _empty_words(self) -> str:
+        app = self.console_app
+        trouble = app.trouble()
+        if app.fleet.rows:
+            return f"Nothing matches {safe(self._query)}.\n\nEsc clears the filter."
+        if trouble is not None:
+            return trouble
+        if not app.fleet.is_loaded:
+            return "Asking the hub who is there."
+        return (
+            "No providers yet. On a machine with a GPU:\n\n"
+            f"    {app.agent_command}\n\n"
+            "y copies the command. A made-up fleet to look at: qubix simulate"
+        )
+
+    def _show_count(self) -> None:
+        table, total = self.query_one(FleetTable), len(self.console_app.fleet.rows)
+        shown = len(table.ids)
+        title = {"trouble": "trouble", "minute": "use"}.get(
+            table.order.key, BY_KEY[table.order.key].title.lower()
+        )
+        turned = ", reversed" if table.order.reverse else ""
+        count = f"{shown} of {total}" if shown != total else f"{total}"
+        self.query_one("#count", Static).update(f"{count}, by {title}{turned}")
+
+    def _show_preview(self) -> None:
+        if not (self.has_class("-side") or self.has_class("-below")):
+            return
+        app, table = self.console_app, self.query_one(FleetTable)
+        row = app.fleet.rows.get(table.cursor_id) if table.cursor_id is not None else None
+        self.query_one(Preview).show(row, app.fleet.now(), stale=not app.is_live)

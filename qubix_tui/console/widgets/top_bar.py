@@ -1,0 +1,51 @@
+"""The first line of every screen: where you are, which hub, how fresh, what time."""
+
+import time
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+
+from qubix_tui.console.link_words import Words
+from qubix_tui.console.widgets.line_panel import Line, LinePanel
+from qubix_tui.console.widgets.tiles import cut, widen
+
+
+class TopBar(LinePanel):
+    """One line: product and view at the left; hub, freshness and clock at the right."""
+
+    DEFAULT_CSS = "TopBar { height: 1; padding: 0 1; }"
+
+    def __init__(self, view: str, url: str, *, ascii_only: bool = False) -> None:
+        super().__init__(ascii_only=ascii_only)
+        self._view = view
+        self._url = url
+        self._standing = Words("", "label")
+        self._simulated = False
+        self._clock = ""
+
+    def show(self, standing: Words, *, simulated: bool) -> None:
+        """Show how fresh the data is; drawn anew only where something changed.
+
+        Args:
+            standing: The words for it.
+            simulated: Whether any of it is made up.
+        """
+        clock = time.strftime("%H:%M:%S")
+        if (standing, simulated, clock) != (self._standing, self._simulated, self._clock):
+            self._standing, self._simulated, self._clock = standing, simulated, clock
+            self.changed()
+
+    def make_lines(self, width: int, height: int) -> Sequence[Line]:  # noqa: ARG002 - always one line
+        """Give the line; the address goes first where there is no room for all."""
+        left = [self.text("QUBIX", "title"), self.text(f"  {self._view}", "label")]
+        if self._simulated:
+            left.append(self.text("  SIMULATED DATA" if width >= 60 else "  SIM", "warn"))
+        right = [self.text(self._standing.text, self._standing.style)]
+        if self._clock:
+            right.append(self.text(f"  {self._clock if width >= 100 else self._clock[:5]}", "label"))
+        used = sum(cell_len(segment.text) for segment in [*left, *right])
+        room = width - used - 4
+        if room >= 12:
+            right.insert(0, self.text(f"{cut(self._url, room)}  ", "label"))
+        end = sum(cell_len(segment.text) for segment in right)
+        return [[*widen(self, left, max(0, width - end)), *right]]
