@@ -51,8 +51,8 @@ STUCK: Final = "NVML hangs in the driver; restart the machine or reload the driv
 
 _OVER_NOTES: Final = {
     "library_not_found": NOT_INSTALLED,
-    "driver_not_loaded": "NVIDIA driver not loaded",
-    "version_mismatch": "NVIDIA driver and NVML versions differ; reload the driver or restart the machine",
+    "driver_not_loaded": "the NVIDIA driver is not loaded",
+    "version_mismatch": "the NVIDIA driver and NVML versions differ; reload the driver or restart the machine",
     "uninitialized": "NVML lost, trying again",
 }
 

@@ -59,8 +59,8 @@ static void note(const char *function, int gpu) {
 }
 
 /* Finds the text after a key; 0 where there is none. */
-static int look_up(const char *key, char text[256]) {
-    char line[512];
+static int look_up(const char *key, char text[1024]) {
+    char line[2048];
     size_t length = strlen(key);
     int found = 0;
     FILE *file = fopen(getenv("FAKE_NVML"), "r");
@@ -68,7 +68,7 @@ static int look_up(const char *key, char text[256]) {
     while (!found && fgets(line, sizeof line, file) != NULL) {
         if (strncmp(line, key, length) == 0 && line[length] == ' ') {
             line[strcspn(line, "\n")] = 0;
-            snprintf(text, 256, "%.255s", line + length + 1);
+            snprintf(text, 1024, "%.1023s", line + length + 1);
             found = 1;
         }
     }
@@ -82,7 +82,7 @@ static int obey(const char *text) {
     return text[0] == '!' ? atoi(text + 1) : SUCCESS;
 }
 
-static int ask(const char *function, const char *key, char text[256]) {
+static int ask(const char *function, const char *key, char text[1024]) {
     note(function, -1);
     if (!look_up(key, text)) return initialized ? NOT_SUPPORTED : UNINITIALIZED;
     int code = obey(text);
@@ -91,8 +91,8 @@ static int ask(const char *function, const char *key, char text[256]) {
 
 static int index_of(void *device) { return (int)((uintptr_t)device / 16) - 1; }
 
-static int ask_gpu(const char *function, void *device, const char *name, char text[256]) {
-    char key[64], lost[256];
+static int ask_gpu(const char *function, void *device, const char *name, char text[1024]) {
+    char key[64], lost[1024];
     int gpu = index_of(device);
     note(function, gpu);
     if (!initialized) return UNINITIALIZED;
@@ -103,14 +103,14 @@ static int ask_gpu(const char *function, void *device, const char *name, char te
 }
 
 static int give_unsigned(const char *function, void *device, const char *name, unsigned *value) {
-    char text[256];
+    char text[1024];
     int code = ask_gpu(function, device, name, text);
     if (code == SUCCESS) *value = (unsigned)strtoul(text, NULL, 0);
     return code;
 }
 
 static int give_long(const char *function, void *device, const char *name, unsigned long long *value) {
-    char text[256];
+    char text[1024];
     int code = ask_gpu(function, device, name, text);
     if (code == SUCCESS) *value = strtoull(text, NULL, 0);
     return code;
@@ -124,7 +124,7 @@ static int give_text(int code, const char *text, char *out, unsigned size) {
 }
 
 int nvmlInitWithFlags(unsigned flags) {
-    char text[256];
+    char text[1024];
     (void)flags;
     note(__func__, -1);
     int code = look_up("init", text) ? obey(text) : SUCCESS;
@@ -141,27 +141,27 @@ int nvmlShutdown(void) {
 const char *nvmlErrorString(int code) { return code == SUCCESS ? "Success" : "an error of the stand-in"; }
 
 int nvmlSystemGetDriverVersion(char *out, unsigned size) {
-    char text[256];
+    char text[1024];
     int code = ask(__func__, "driver", text);
     return give_text(code, text, out, size);
 }
 
 int nvmlSystemGetCudaDriverVersion_v2(int *version) {
-    char text[256];
+    char text[1024];
     int code = ask(__func__, "cuda", text);
     if (code == SUCCESS) *version = atoi(text);
     return code;
 }
 
 int nvmlDeviceGetCount_v2(unsigned *count) {
-    char text[256];
+    char text[1024];
     int code = ask(__func__, "count", text);
     if (code == SUCCESS) *count = (unsigned)atoi(text);
     return code;
 }
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned gpu, void **device) {
-    char key[64], text[256];
+    char key[64], text[1024];
     note(__func__, (int)gpu);
     if (!initialized) return UNINITIALIZED;
     if (gpu >= MAX_GPUS) return INVALID_ARGUMENT;
@@ -172,20 +172,20 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned gpu, void **device) {
 }
 
 int nvmlDeviceGetName(void *device, char *out, unsigned size) {
-    char text[256];
+    char text[1024];
     int code = ask_gpu(__func__, device, "name", text);
     return give_text(code, text, out, size);
 }
 
 int nvmlDeviceGetUUID(void *device, char *out, unsigned size) {
-    char text[256];
+    char text[1024];
     int code = ask_gpu(__func__, device, "uuid", text);
     return give_text(code, text, out, size);
 }
 
 /* `0.util GPU MEMORY`, percent */
 int nvmlDeviceGetUtilizationRates(void *device, Utilization *rates) {
-    char text[256];
+    char text[1024];
     int code = ask_gpu(__func__, device, "util", text);
     if (code == SUCCESS && sscanf(text, "%u %u", &rates->gpu, &rates->memory) != 2) abort();
     return code;
@@ -193,7 +193,7 @@ int nvmlDeviceGetUtilizationRates(void *device, Utilization *rates) {
 
 /* `0.memory TOTAL USED RESERVED`, bytes; without RESERVED only the first version of the call answers. */
 int nvmlDeviceGetMemoryInfo_v2(void *device, Memory2 *memory) {
-    char text[256];
+    char text[1024];
     unsigned long long total, used, reserved;
     if (memory->version != (sizeof(Memory2) | 2u << 24)) return ARGUMENT_VERSION_MISMATCH;
     int code = ask_gpu(__func__, device, "memory", text);
@@ -205,7 +205,7 @@ int nvmlDeviceGetMemoryInfo_v2(void *device, Memory2 *memory) {
 }
 
 int nvmlDeviceGetMemoryInfo(void *device, Memory *memory) {
-    char text[256];
+    char text[1024];
     int code = ask_gpu(__func__, device, "memory", text);
     if (code != SUCCESS) return code;
     if (sscanf(text, "%llu %llu", &memory->total, &memory->used) != 2) abort();
@@ -258,7 +258,7 @@ int nvmlDeviceGetTotalEccErrors(void *device, int error, int counter, unsigned l
 }
 
 int nvmlDeviceGetFieldValues(void *device, int count, FieldValue *values) {
-    char text[256];
+    char text[1024];
     int code = ask_gpu(__func__, device, "memTemp", text);
     for (int i = 0; i < count; i++) {
         values[i].code = values[i].id == FIELD_MEMORY_TEMP ? code : NOT_SUPPORTED;
@@ -271,7 +271,7 @@ int nvmlDeviceGetFieldValues(void *device, int count, FieldValue *values) {
 
 /* `0.compute PID:BYTES PID:BYTES …`; `-` for no process, BYTES `-` where the memory is not known. */
 static int give_processes(const char *function, void *device, const char *name, unsigned *count, Process *out) {
-    char text[256], *rest = text, *word;
+    char text[1024], *rest = text, *word;
     unsigned found = 0;
     int code = ask_gpu(function, device, name, text);
     if (code != SUCCESS) return code;
@@ -305,14 +305,14 @@ int nvmlEventSetCreate(void **set) {
 }
 
 int nvmlDeviceRegisterEvents(void *device, unsigned long long types, void *set) {
-    char text[256];
+    char text[1024];
     if (types != EVENT_XID || set != (void *)&told_xid) return INVALID_ARGUMENT;
     return ask_gpu(__func__, device, "xid", text);
 }
 
 /* `0.xid NUMBER`: told once each time it changes; 0 for none. */
 int nvmlEventSetWait_v2(void *set, Event *event, unsigned timeout) {
-    char key[64], text[256];
+    char key[64], text[1024];
     if (set != (void *)&told_xid || timeout != 0) return INVALID_ARGUMENT;
     for (int gpu = 0; gpu < MAX_GPUS; gpu++) {
         snprintf(key, sizeof key, "%d.xid", gpu);
