@@ -52,7 +52,7 @@ STUCK: Final = "NVML hangs in the driver; restart the machine or reload the driv
 _OVER_NOTES: Final = {
     "library_not_found": NOT_INSTALLED,
     "driver_not_loaded": "the NVIDIA driver is not loaded",
-    "version_mismatch": "the NVIDIA driver and NVML versions differ; reload the driver or restart the machine",
+    "version_mismatch": "NVML does not fit the NVIDIA driver; reload the driver or restart the machine",
     "uninitialized": "NVML lost, trying again",
 }
 
@@ -187,7 +187,7 @@ class GpuSensor:
             cuda_version=one_line(self._answer.cuda_version),
             unified=frozenset(self._answer.unified),
             settled=self._settled,
-            child_cpu_seconds=self._answer.cpu_seconds,
+            child_cpu_seconds=self._answer.cpu_seconds if self._has_answered else 0.0,
         )
 
     def close(self) -> None:
@@ -288,7 +288,7 @@ class GpuSensor:
             self._child.end()
             self._stuck.append(self._child)
             self._child = None
-        self._asked_at = None
+        self._asked_at, self._has_answered = None, False
         self._next_start = 0.0 if now else self._monotonic() + self._delay()
         self._failures += 1
         self._set_note(note)

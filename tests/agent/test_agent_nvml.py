@@ -1,6 +1,7 @@
 """NVIDIA GPUs, read by a real child process through a stand-in for NVML's shared library."""
 
 import ctypes
+import itertools
 import os
 import signal
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from agent.sensors import gpu as gpu_module
 from agent.sensors.gpu import CRASHED, LATE, NO_GPU, NOT_INSTALLED, STUCK, GpuReading, GpuSensor
+from agent.sensors.nvml_process import NvmlProcess
 from qubix_tui.protocol.records import GpuInfo, GpuMetrics
 from tests.agent.fake_nvml import (
     BIG,
@@ -313,7 +315,7 @@ def test_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_call_that_hangs(nvml: FakeNvml, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    """GPUs become stale with their last values, no reading waits for them, and a new child brings them back."""
+    """GPUs become stale with their last values, nothing waits for them, and a new child brings them back."""
     monkeypatch.setattr(gpu_module, "ANSWER_DEADLINE", 0.8)
     reader.until(all_ok)
     hanging = reader.sensor.child_pid
@@ -352,12 +354,12 @@ def test_stale_values_do_not_last(nvml: FakeNvml, reader: Reader, monkeypatch: p
 
 
 def test_the_child_ends_with_its_pipe(nvml: FakeNvml, reader: Reader) -> None:
-    """A child in the middle of a call that hangs ends all the same when the agent's end of its stdin closes."""
+    """A child in a call that hangs ends all the same when the agent's end of its stdin closes."""
     reader.until(all_ok)
     nvml.set_gpu(0, util="hang")
     reader.until(lambda reading: states(reading) == ["stale", "stale"])
     child = reader.sensor._child
-    assert isinstance(child, gpu_module.NvmlProcess)
+    assert isinstance(child, NvmlProcess)
     assert child._process.stdin is not None
     child._process.stdin.close()
     assert child.wait(5.0)
@@ -415,4 +417,4 @@ def test_processes_that_do_not_end_are_not_heaped_up() -> None:
     assert len(started) == 3
     assert STUCK in notes
     # One second, then two: the backoff, on top of the thirty seconds that a start may take.
-    assert [round(after - before) for before, after in zip(started, started[1:], strict=False)] == [32, 33]
+    assert [round(after - before) for before, after in itertools.pairwise(started)] == [32, 33]
