@@ -9,7 +9,6 @@ import psutil
 import pytest
 
 from agent.sensors.base import PercentGuard, difference, one_line
-from agent.sensors.cpu_temperature import CpuTemperature
 from agent.sensors.host import HostSensor, NetworkMeter, outward_interfaces
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -163,52 +162,6 @@ def test_virtual_interfaces_by_name(tmp_path: Path) -> None:
     """Where the system does not tell, names do."""
     names = frozenset({"lo0", "en0", "utun3", "bridge0", "awdl0"})
     assert outward_interfaces(names, tmp_path / "absent") == {"en0"}
-
-
-def chip(root: Path, number: int, name: str, sensors: dict[str, tuple[str | None, str]]) -> None:
-    """Make a sensor chip: its name, and by number its label and value."""
-    directory = root / f"hwmon{number}"
-    directory.mkdir()
-    (directory / "name").write_text(f"{name}\n")
-    for sensor, (label, value) in sensors.items():
-        (directory / f"temp{sensor}_input").write_text(value)
-        if label is not None:
-            (directory / f"temp{sensor}_label").write_text(f"{label}\n")
-
-
-@pytest.mark.parametrize(
-    ("name", "sensors", "expected"),
-    [
-        ("coretemp", {"1": ("Package id 0", "55000\n"), "2": ("Core 0", "61000\n")}, 55.0),
-        ("k10temp", {"1": ("Tctl", "80000\n"), "2": ("Tdie", "70500\n"), "3": ("Tccd1", "71000\n")}, 70.5),
-        ("k10temp", {"1": ("Tctl", "80000\n")}, 80.0),
-        ("cpu_thermal", {"1": (None, "48312\n")}, 48.3),
-        ("coretemp", {"1": ("Package id 0", "nonsense")}, None),
-    ],
-)
-def test_cpu_temperature(
-    name: str, sensors: dict[str, tuple[str | None, str]], expected: float | None, tmp_path: Path
-) -> None:
-    """The package's temperature is read, not a core's nor a disk's."""
-    chip(tmp_path, 0, "nvme", {"1": ("Composite", "99000\n")})
-    chip(tmp_path, 1, name, sensors)
-    assert CpuTemperature(tmp_path).read(0.0) == expected
-
-
-def test_two_packages(tmp_path: Path) -> None:
-    """Of two packages the hotter one counts."""
-    chip(tmp_path, 0, "coretemp", {"1": ("Package id 0", "50000")})
-    chip(tmp_path, 1, "coretemp", {"1": ("Package id 1", "66000")})
-    assert CpuTemperature(tmp_path).read(0.0) == 66.0
-
-
-def test_no_temperature_and_later_one(tmp_path: Path) -> None:
-    """A machine without a sensor has null; a driver that is loaded later is found within a minute."""
-    temperature = CpuTemperature(tmp_path)
-    assert temperature.read(0.0) is None
-    chip(tmp_path, 0, "k10temp", {"1": ("Tctl", "50000")})
-    assert temperature.read(30.0) is None
-    assert temperature.read(61.0) == 50.0
 
 
 def test_percentages(caplog: pytest.LogCaptureFixture) -> None:
