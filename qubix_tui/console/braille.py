@@ -14,8 +14,11 @@ _CELLS: Final = tuple(
 )
 """By the number of dots, from the bottom, at the left and at the right."""
 
+FULL_CELL: Final = _CELLS[DOTS][DOTS]
+
 _ASCII: Final = " .:#"
 ASCII_LEVELS: Final = len(_ASCII) - 1
+ASCII_FULL_CELL: Final = _ASCII[-1]
 
 
 def braille_rows(columns: Sequence[float | None], height: int, top: float) -> list[str]:

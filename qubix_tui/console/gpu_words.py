@@ -23,11 +23,14 @@ _JOULES_PER_KWH: Final = 3.6e6
 
 
 class Fact(NamedTuple):
-    """One line of a table: what it is, how much, and the style that says how that is."""
+    """One value of a table."""
 
     label: str
     value: str
     style: str = "value"
+    """How that is: ``value`` where it is nothing to look at."""
+    note: str = ""
+    """What else is to be said of it, less loudly."""
 
 
 class Condition(NamedTuple):
@@ -93,7 +96,7 @@ def condition(gpu: GpuMetrics, held_back: Mapping[str, float]) -> Condition | No
     now = [reason for reason in gpu.throttle or () if reason != "idle"]
     recent = {reason: share for reason, share in held_back.items() if reason != "idle"}
     if now:
-        short.append(f"slow: {_words(now[0])}")
+        short.append(_words(now[0]))
         sentences.append(f"slow: held back by {_reasons(now, recent)}")
         style = "hot" if style == "hot" else "warn"
     elif recent:
@@ -104,14 +107,12 @@ def condition(gpu: GpuMetrics, held_back: Mapping[str, float]) -> Condition | No
 def facts(gpu: GpuMetrics) -> list[Fact]:
     """Give everything a GPU says of itself, in the order of its worth; unknown values are ``—``."""
     slowdown = gpu.temp_slowdown_c
-    temperature = format_temp(gpu.temp_c)
-    if slowdown is not None:
-        temperature += f"  slows at {format_temp(slowdown)}"
+    limit = "" if slowdown is None else f"slows at {format_temp(slowdown)}"
     rates = gpu.pcie_rx_bytes_per_sec, gpu.pcie_tx_bytes_per_sec
     table = [
         Fact("use", format_percent(gpu.util_percent)),
         Fact("memory", format_mem(gpu.mem_used_mb, gpu.mem_total_mb)),
-        Fact("temp", temperature, temperature_style(gpu.temp_c, slowdown)),
+        Fact("temp", format_temp(gpu.temp_c), temperature_style(gpu.temp_c, slowdown), limit),
         Fact("power", format_power(gpu.power_w, gpu.power_limit_w), power_style(gpu)),
         Fact("clocks", clocks(gpu)),
         Fact("fan", format_percent(gpu.fan_percent)),

@@ -19,6 +19,7 @@ from qubix_tui.console.widgets.host_panel import HostPanel
 from qubix_tui.console.widgets.provider_header import HEIGHT as HEADER_HEIGHT
 from qubix_tui.console.widgets.provider_header import SILENT_SECONDS, ProviderHeader, Standing
 from qubix_tui.console.widgets.timeline import Timeline
+from qubix_tui.console.widgets.top_bar import TopBar
 from qubix_tui.protocol import channels
 from qubix_tui.protocol.events import Event
 from qubix_tui.protocol.records import GpuInfo, GpuMetrics
@@ -39,11 +40,13 @@ MINUTE: Final = 60.0
 TEN_MINUTES: Final = 600.0
 SPANS: Final = {MINUTE: "1 min", TEN_MINUTES: "10 min"}
 
-HOST_HEIGHTS: Final = (11, 8)
-"""Lines of a host panel with graphs, where the GPUs have room beside it."""
+HOST_GRAPH_HEIGHTS: Final = (8, 6, 4)
+"""Lines that the host's graphs may have beside the GPUs, from the most to the least."""
+HOST_SHARE: Final = 0.4
+"""The host takes no more of the room than this."""
 
-CHROME_HEIGHT: Final = HEADER_HEIGHT + 1
-"""Lines for the header and the footer."""
+CHROME_HEIGHT: Final = 1 + HEADER_HEIGHT + 1
+"""Lines for the top bar, the header and the footer."""
 
 
 class ProviderScreen(Screen[None]):
@@ -79,7 +82,9 @@ class ProviderScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Put the screen together."""
-        ascii_only = self.console_app.ascii_only
+        app = self.console_app
+        ascii_only = app.ascii_only
+        yield TopBar("provider", app.url, ascii_only=ascii_only)
         yield ProviderHeader(ascii_only=ascii_only)
         yield Static(id="gpu-note", markup=False)
         yield GpuGrid(ascii_only=ascii_only)
@@ -187,7 +192,8 @@ class ProviderScreen(Screen[None]):
         self._show_header()
 
     def _show_header(self) -> None:
-        watched = self._watched
+        app, watched = self.console_app, self._watched
+        self.query_one(TopBar).show(app.standing(), simulated=app.is_simulated)
         self.query_one(ProviderHeader).show(
             Standing(
                 provider_id=self.provider_id,
@@ -209,14 +215,13 @@ class ProviderScreen(Screen[None]):
             return
         width = self.size.width - 2
         room = self.size.height - CHROME_HEIGHT - self.has_class("-noted")
-        host.styles.height = next(
-            (
-                height
-                for height in HOST_HEIGHTS
-                if arrange(count, width, room - height)[1][-1] > COMFORTABLE_HEIGHT
-            ),
-            host.least_height(width),
-        )
+        least = host.least_height(width)
+        wanted = [least + graphs for graphs in HOST_GRAPH_HEIGHTS if least + graphs <= HOST_SHARE * room]
+        laid_out = {height: arrange(count, width, room - height) for height in (*wanted, least)}
+        spared = [height for height in wanted if laid_out[height].panel_height > COMFORTABLE_HEIGHT]
+        height = max(spared, key=lambda height: laid_out[height].panel_height, default=least)
+        # All panels are of one height; the lines that are left over are the host's.
+        host.styles.height = max(height, room - laid_out[height].height)
 
     def _gpu_count(self) -> int:
         record, metrics = self._watched.record, self._watched.metrics
@@ -254,13 +259,14 @@ class ProviderScreen(Screen[None]):
 
     def _notice(self) -> str | None:
         """Give a sentence about what is shown, where that needs one: what a person should know first."""
-        watched, state = self._watched, self.console_app.connection.state
+        watched = self._watched
         who, age = safe(self.provider_id), self._age()
         since = "" if age is None else f"; what you see is from {format_age(age)} ago"
         if watched.is_removed:
             return f"{who} was removed from the hub{since}."
-        if state is not ConnectionState.OPEN:
-            return f"The hub does not answer{since}." if since else "The hub does not answer yet."
+        trouble = self.console_app.trouble()
+        if trouble is not None:
+            return trouble
         if watched.record is None:
             if not watched.is_answered:
                 return f"Asking the hub for {who}."

@@ -1,7 +1,7 @@
 """All GPUs of a provider, laid out by the room there is."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from textual.containers import VerticalScroll
 
@@ -17,16 +17,26 @@ SCROLLED_HEIGHT: Final = 4
 """Lines of a panel where even with all columns they can't all be seen at once."""
 
 
-def arrange(count: int, width: int, height: int) -> tuple[int, list[int]]:
+class Arrangement(NamedTuple):
+    """How panels are laid out. All have the same size, so that they can be compared at a glance."""
+
+    columns: int
+    rows: int
+    panel_height: int
+
+    @property
+    def height(self) -> int:
+        """Lines of all rows."""
+        return self.rows * self.panel_height
+
+
+def arrange(count: int, width: int, height: int) -> Arrangement:
     """Lay out panels: in as few columns as leave each a comfortable height.
 
     Args:
         count: Panels, at least 1.
         width: Cells there are.
-        height: Lines there are.
-
-    Returns:
-        The number of columns, and the height of each row; together they may be higher than there is room.
+        height: Lines there are; where they do not do, what is given is higher, and is to be scrolled.
     """
     most = max(1, min(count, width // MIN_COLUMN_WIDTH))
     columns = next(
@@ -34,9 +44,8 @@ def arrange(count: int, width: int, height: int) -> tuple[int, list[int]]:
         most,
     )
     rows = _rows(count, columns)
-    if height // rows < MIN_HEIGHT:
-        return columns, [SCROLLED_HEIGHT] * rows
-    return columns, [height // rows + (row < height % rows) for row in range(rows)]
+    each = height // rows
+    return Arrangement(columns, rows, each if each >= MIN_HEIGHT else SCROLLED_HEIGHT)
 
 
 class GpuGrid(VerticalScroll):
@@ -73,9 +82,9 @@ class GpuGrid(VerticalScroll):
     def _arrange(self) -> None:
         size = self.scrollable_content_region.size
         if self._panels and size.area:
-            columns, heights = arrange(len(self._panels), size.width, size.height)
-            self.styles.grid_size_columns = columns
-            self.styles.grid_rows = " ".join(map(str, heights))
+            arrangement = arrange(len(self._panels), size.width, size.height)
+            self.styles.grid_size_columns = arrangement.columns
+            self.styles.grid_rows = str(arrangement.panel_height)
 
 
 def _rows(count: int, columns: int) -> int:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from qubix_tui.console import gpu_words
-from qubix_tui.console.format import format_mem, format_percent, format_power, format_temp
+from qubix_tui.console.format import UNKNOWN, format_mem, format_percent, format_power, format_temp
 from qubix_tui.console.gpu_words import Condition
 from qubix_tui.console.provider_history import Metric
-from qubix_tui.console.widgets.graph import AXIS_WIDTH, GrowingScale, draw
+from qubix_tui.console.widgets.graph import MIN_LABELLED_HEIGHT, GrowingScale, Trace, draw
 from qubix_tui.console.widgets.line_panel import Line, LinePanel
-from qubix_tui.console.widgets.tiles import GAP, NamedTrace, beside, cut, tiles, widen
+from qubix_tui.console.widgets.tiles import GAP, beside, cut, tiles, widen
 from qubix_tui.console.widgets.timeline import Timeline
 from qubix_tui.protocol.records import GpuInfo, GpuMetrics
 
@@ -25,7 +25,13 @@ MIN_TALL_HEIGHT: Final = 9
 FULL_LINE_WIDTH: Final = 76
 """From here on a line of numbers has the GPU's model and the rarer values."""
 
+TWO_AXES_WIDTH: Final = 56
+"""From here on both curves of a flat panel have an axis, else the first alone."""
+
 CAPTION_WIDTH: Final = 4
+
+RESERVED_WIDTH: Final = 9
+"""Cells that the numbers leave for words about what is out of the ordinary."""
 
 
 class GpuPanel(LinePanel):
@@ -71,25 +77,25 @@ class GpuPanel(LinePanel):
             return self._tall(gpu, condition, traces, width, height)
         return self._flat(gpu, condition, traces, width, height)
 
-    def _traces(self, gpu: GpuMetrics, timeline: Timeline) -> list[NamedTrace]:
+    def _traces(self, gpu: GpuMetrics, timeline: Timeline) -> list[Trace]:
         total = gpu.mem_total_mb or (self._info.mem_total_mb if self._info is not None else None)
         memory, power = Metric("memory", self.index), Metric("power", self.index)
         history = timeline.history
-        memory_top = total or self._memory_scale.fit(history.highest(memory))
+        memory_top = float(total or self._memory_scale.fit(history.highest(memory)))
         power_top = gpu.power_limit_w or self._power_scale.fit(history.highest(power))
         bands = gpu_words.temperature_bands(gpu.temp_slowdown_c)
         return [
-            NamedTrace("use", timeline.trace(Metric("util", self.index), 100, "100%")),
-            NamedTrace("memory", timeline.trace(memory, memory_top, f"{memory_top / 1024:.0f}G")),
-            NamedTrace("temperature", timeline.trace(Metric("temperature", self.index), 100, "100°", bands)),
-            NamedTrace("power", timeline.trace(power, power_top, f"{power_top:.0f}W")),
+            timeline.trace(Metric("util", self.index), "use", 100, "100%", tells_marks=True),
+            timeline.trace(memory, "mem", memory_top, _memory_label(memory_top)),
+            timeline.trace(Metric("temperature", self.index), "temp", 100, "100°", bands=bands),
+            timeline.trace(power, "power", power_top, f"{power_top:.0f}W" if power_top > 1 else UNKNOWN),
         ]
 
     def _tall(
         self,
         gpu: GpuMetrics,
         condition: Condition | None,
-        traces: Sequence[NamedTrace],
+        traces: Sequence[Trace],
         width: int,
         height: int,
     ) -> list[Line]:
@@ -97,6 +103,7 @@ class GpuPanel(LinePanel):
             [
                 self.text(f"{fact.label:<{LABEL_WIDTH}}", "label"),
                 self.text(cut(fact.value, TABLE_WIDTH - LABEL_WIDTH), fact.style),
+                self.text(f"  {fact.note}", "label"),
             ]
             for fact in gpu_words.facts(gpu)[: height - 1]
         ]
@@ -119,24 +126,28 @@ class GpuPanel(LinePanel):
         self,
         gpu: GpuMetrics,
         condition: Condition | None,
-        traces: Sequence[NamedTrace],
+        traces: Sequence[Trace],
         width: int,
         height: int,
     ) -> list[Line]:
         head = self._numbers(gpu, condition, width)
         if height == 1:
             return [head]
-        room = width - GAP - 2 * CAPTION_WIDTH
-        widths = room - room * 3 // 8, room * 3 // 8
+        rows = height - 1
+        has_axis = rows >= MIN_LABELLED_HEIGHT
+        room = width - GAP
         blocks: list[tuple[Sequence[Line], int]] = []
-        for caption, (_, trace), cells in zip(("use", "mem"), traces[:2], widths, strict=True):
-            rows = height - 1 if cells > 2 * AXIS_WIDTH else 1
-            drawn = draw(self, trace, cells, rows)
+        for trace, cells, axis in (
+            (traces[0], room - room * 3 // 8, has_axis),
+            (traces[1], room * 3 // 8, has_axis and width >= TWO_AXES_WIDTH),
+        ):
+            # A curve that has no axis for its name has it in front.
+            caption = 0 if axis else CAPTION_WIDTH
             lines = [
-                [self.text(f"{'' if row else caption:<{CAPTION_WIDTH}}", "label"), *line]
-                for row, line in enumerate(drawn)
+                [self.text(f"{'' if row else trace.name:<{caption}}"[:caption], "label"), *line]
+                for row, line in enumerate(draw(self, trace, cells - caption, rows, axis=axis))
             ]
-            blocks.append((lines, cells + CAPTION_WIDTH))
+            blocks.append((lines, cells))
         return [head, *beside(self, blocks)]
 
     def _numbers(self, gpu: GpuMetrics, condition: Condition | None, width: int) -> Line:
@@ -161,7 +172,7 @@ class GpuPanel(LinePanel):
             items.append(self.text(f"  {model}", "label"))
         room = width - line[0].cell_length
         words = "" if condition is None else condition.sentence if is_full else condition.short
-        reserved = len(condition.short) + GAP if condition is not None else 0
+        reserved = min(len(condition.short), RESERVED_WIDTH) + GAP if condition is not None else 0
         for item in items:
             if item.cell_length > room - reserved:
                 break
@@ -169,6 +180,12 @@ class GpuPanel(LinePanel):
             room -= item.cell_length
         if condition is not None and words:
             if len(words) + GAP > room:
-                words = condition.short
+                words = cut(condition.short, room - GAP)
             line.append(self.text(f"  {words}", condition.style))
         return widen(self, line, width)
+
+
+def _memory_label(mebibytes: float) -> str:
+    if mebibytes <= 1:
+        return UNKNOWN
+    return f"{mebibytes / 1024:.0f}G" if mebibytes >= 1024 else f"{mebibytes:.0f}M"

@@ -3,18 +3,19 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import Final, NamedTuple
 
-from qubix_tui.console.braille import ascii_rows, braille_rows, nice_ceiling
+from qubix_tui.console.braille import ASCII_FULL_CELL, FULL_CELL, ascii_rows, braille_rows, nice_ceiling
 from qubix_tui.console.provider_history import Window
 from qubix_tui.console.widgets.line_panel import Line, LinePanel
 
-LABEL_WIDTH: Final = 4
+LABEL_WIDTH: Final = 5
 AXIS_WIDTH: Final = LABEL_WIDTH + 2
 """Cells left of the curve: a label, a space, and the axis itself."""
 
-MIN_LABELLED_HEIGHT: Final = 2
-"""From this height on there is an axis with labels at its top and bottom."""
+MIN_LABELLED_HEIGHT: Final = 3
+"""From this height on there is an axis: the curve's name, and labels at the top and bottom."""
 
 MIN_TIMED_HEIGHT: Final = 4
 """From this height on the lowest line tells the span and the names of marks."""
@@ -26,13 +27,15 @@ class Mark(NamedTuple):
     moment: float
     """Hub time, seconds since the epoch."""
     name: str
-    """What happened, in a word or two that are safe to show."""
+    """What happened, in a word or two that are safe to show; empty where the line alone is to be shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
     """What a graph is to show."""
 
+    name: str
+    """What the curve is of, at most `LABEL_WIDTH` cells."""
     peaks: Callable[[Window], Sequence[float | None]]
     """Gives the highest value in each column of a window; None where nothing is known."""
     end: float
@@ -56,11 +59,12 @@ class Glyphs(NamedTuple):
     axis: str
     tick: str
     mark: str
-    mark_top: str
+    full: str
+    """A cell that is full from the bottom to the top."""
 
 
-_GLYPHS: Final = Glyphs(axis="│", tick="┤", mark="│", mark_top="╷")
-_ASCII_GLYPHS: Final = Glyphs(axis="|", tick="+", mark="|", mark_top="|")
+_GLYPHS: Final = Glyphs(axis="│", tick="┤", mark="│", full=FULL_CELL)
+_ASCII_GLYPHS: Final = Glyphs(axis="|", tick="+", mark="|", full=ASCII_FULL_CELL)
 
 
 class GrowingScale:
@@ -76,34 +80,35 @@ class GrowingScale:
         return self._top or 1.0
 
 
-def draw(panel: LinePanel, trace: Trace, width: int, height: int) -> list[Line]:
+def draw(panel: LinePanel, trace: Trace, width: int, height: int, *, axis: bool = True) -> list[Line]:
     """Draw a graph with its axes in the styles of a panel.
 
     Args:
         panel: Lends its styles, and says whether only ASCII is to be used.
         trace: What to show.
         width: Cells of every line that is given, axis included.
-        height: Lines. The axis has labels from `MIN_LABELLED_HEIGHT` on, the span and names from
-            `MIN_TIMED_HEIGHT` on.
+        height: Lines. From `MIN_TIMED_HEIGHT` on the lowest one is that of time.
+        axis: Whether there is to be an axis, if the height allows it (`MIN_LABELLED_HEIGHT`).
     """
-    has_axis, has_times = height >= MIN_LABELLED_HEIGHT, height >= MIN_TIMED_HEIGHT
+    has_axis, has_times = axis and height >= MIN_LABELLED_HEIGHT, height >= MIN_TIMED_HEIGHT
     cells = max(1, width - AXIS_WIDTH) if has_axis else width
     rows = height - 1 if has_times else height
     window = Window.ending(trace.end, trace.span, 2 * cells)
     peaks = trace.peaks(window)
     marks = _marked_cells(trace.marks, window)
     glyphs = _ASCII_GLYPHS if panel.ascii_only else _GLYPHS
-    text = (ascii_rows if panel.ascii_only else braille_rows)(peaks, rows, trace.top)
-    runs = _runs(_cell_styles(peaks, trace.bands, marks))
+    drawn = (ascii_rows if panel.ascii_only else braille_rows)(peaks, rows, trace.top)
+    edge = _edge_styles(peaks, trace.bands)
     lines = []
-    for row, drawn in enumerate(text):
+    above = " " * cells
+    for row, text in enumerate(drawn):
         line = _axis(panel, trace, glyphs, row, rows) if has_axis else []
-        through = _through_blanks(drawn, marks, glyphs.mark if row else glyphs.mark_top)
-        line += [panel.text(through[start:stop], style) for start, stop, style in runs]
-        lines.append(line)
+        lines.append([*line, *_curve(panel, text, above, edge, marks, glyphs)])
+        above = text
     if has_times:
         times = _times(trace.span_label, marks, cells)
-        lines.append([panel.text(" " * AXIS_WIDTH, "axis"), *(panel.text(*part) for part in times)])
+        indent = " " * (width - cells)
+        lines.append([panel.text(indent, "axis"), *(panel.text(*part) for part in times)])
     return lines
 
 
@@ -137,7 +142,9 @@ class Graph(LinePanel):
 
 def _axis(panel: LinePanel, trace: Trace, glyphs: Glyphs, row: int, rows: int) -> Line:
     label = trace.top_label if row == 0 else "0" if row == rows - 1 else ""
-    return [panel.text(f"{label:>{LABEL_WIDTH}} {glyphs.tick if label else glyphs.axis}", "axis")]
+    name = trace.name if row == 1 else ""
+    tick = glyphs.tick if label else glyphs.axis
+    return [panel.text(f"{name or label:>{LABEL_WIDTH}} ", "label"), panel.text(tick, "axis")]
 
 
 def _marked_cells(marks: Iterable[Mark], window: Window) -> dict[int, str]:
@@ -150,39 +157,36 @@ def _marked_cells(marks: Iterable[Mark], window: Window) -> dict[int, str]:
     return cells
 
 
-def _cell_styles(
-    peaks: Sequence[float | None], bands: Sequence[tuple[float, str]], marks: Mapping[int, str]
-) -> list[str]:
+def _edge_styles(peaks: Sequence[float | None], bands: Sequence[tuple[float, str]]) -> list[str]:
+    """Give the colour of each cell's peak; a cell has one, that of the higher of its two columns."""
     styles = ["curve"] * (len(peaks) // 2)
     if bands:
-        lowest = bands[0][0]
-        for column, peak in enumerate(peaks):
-            # A cell has one colour: of its two columns, the higher one's.
-            if peak is not None and peak >= lowest and peak >= (peaks[column ^ 1] or 0):
-                styles[column // 2] = [style for start, style in bands if peak >= start][-1]
-    for cell in marks:
-        styles[cell] = "mark"
+        for cell in range(len(styles)):
+            peak = max(peaks[2 * cell] or 0, peaks[2 * cell + 1] or 0)
+            for start, style in bands:
+                if peak >= start:
+                    styles[cell] = style
     return styles
 
 
-def _runs(styles: Sequence[str]) -> list[tuple[int, int, str]]:
-    runs, start = [], 0
+def _curve(
+    panel: LinePanel, text: str, above: str, edge: Sequence[str], marks: Mapping[int, str], glyphs: Glyphs
+) -> Line:
+    """Give one line of a curve: its edge in colour, what is below dimmed, marks as lines.
+
+    A mark covers no edge, nor a part of one: the peak of every column is always seen.
+    """
+    styles = [style if higher == " " else "fill" for style, higher in zip(edge, above, strict=True)]
+    characters = list(text)
+    for cell in marks:
+        if text[cell] == " " or (text[cell] == glyphs.full and above[cell] != " "):
+            characters[cell], styles[cell] = glyphs.mark, "mark"
+    line, start = [], 0
     for style, members in groupby(styles):
         stop = start + len(list(members))
-        runs.append((start, stop, style))
+        line.append(panel.text("".join(characters[start:stop]), style))
         start = stop
-    return runs
-
-
-def _through_blanks(row: str, marks: Mapping[int, str], glyph: str) -> str:
-    """Draw the marks' lines where the curve has left room: no peak is ever covered."""
-    if not marks:
-        return row
-    characters = list(row)
-    for cell in marks:
-        if characters[cell] == " ":
-            characters[cell] = glyph
-    return "".join(characters)
+    return line
 
 
 def _times(span_label: str, marks: Mapping[int, str], cells: int) -> list[tuple[str, str]]:
@@ -204,5 +208,7 @@ def _times(span_label: str, marks: Mapping[int, str], cells: int) -> list[tuple[
     for cell in sorted(marks, reverse=True):
         name = marks[cell]
         place(min(cell, cells - len(now) - 1 - len(name)), name, "mark")
-    drawn = "".join(line)
-    return [(drawn[start:stop], style) for start, stop, style in _runs(styles)]
+    return [
+        ("".join(character for character, _ in members), style)
+        for style, members in groupby(zip(line, styles, strict=True), key=itemgetter(1))
+    ]

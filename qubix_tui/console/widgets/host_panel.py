@@ -6,9 +6,9 @@ from typing import Final
 from qubix_tui.console.format import UNKNOWN, format_duration, format_percent, format_rate, safe
 from qubix_tui.console.gpu_words import Fact
 from qubix_tui.console.provider_history import CPU, NET_RX, NET_TX, RAM
-from qubix_tui.console.widgets.graph import GrowingScale
+from qubix_tui.console.widgets.graph import GrowingScale, Trace
 from qubix_tui.console.widgets.line_panel import Line, LinePanel
-from qubix_tui.console.widgets.tiles import MIN_HEIGHT, NamedTrace, cut, tiles, widen
+from qubix_tui.console.widgets.tiles import MIN_HEIGHT, cut, tiles, widen
 from qubix_tui.console.widgets.timeline import Timeline
 from qubix_tui.protocol.records import Metrics, Provider
 
@@ -83,14 +83,15 @@ class HostPanel(LinePanel):
             room -= length
         return lines
 
-    def _traces(self, timeline: Timeline) -> list[NamedTrace]:
+    def _traces(self, timeline: Timeline) -> list[Trace]:
         traces = [
-            NamedTrace("CPU", timeline.trace(CPU, 100, "100%")),
-            NamedTrace("RAM", timeline.trace(RAM, 100, "100%")),
+            timeline.trace(CPU, "CPU", 100, "100%", tells_marks=True),
+            timeline.trace(RAM, "RAM", 100, "100%"),
         ]
-        for name, metric in (("network in", NET_RX), ("network out", NET_TX)):
+        down, up = ("in", "out") if self.ascii_only else ("↓", "↑")
+        for name, metric in ((f"net{down:>2}", NET_RX), (f"net{up:>2}", NET_TX)):
             top = self._scales[metric].fit(timeline.history.highest(metric))
-            traces.append(NamedTrace(name, timeline.trace(metric, top, _axis_label(top))))
+            traces.append(timeline.trace(metric, name, top, _axis_label(top)))
         return traces
 
 
@@ -117,8 +118,8 @@ def _facts(metrics: Metrics, record: Provider | None) -> list[Fact]:
 
 
 def _axis_label(rate: float) -> str:
-    """Give a rate that is 1, 2 or 5 times a power of ten in at most four cells: ``500``, ``20K``, ``1M``."""
-    for unit in ("", "K", "M", "G"):
+    """Give a rate that is 1, 2 or 5 times a power of ten in at most four cells: ``500``, ``20k``, ``1M``."""
+    for unit in ("", "k", "M", "G"):
         if rate < 1000:
             return f"{rate:.0f}{unit}"
         rate /= 1000

@@ -25,6 +25,7 @@ class LinePanel(Widget):
         "panel--value",
         "panel--rule",
         "panel--curve",
+        "panel--fill",
         "panel--axis",
         "panel--mark",
         "panel--ok",

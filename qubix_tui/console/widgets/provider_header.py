@@ -4,23 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from qubix_tui.console.columns import state_piece
 from qubix_tui.console.format import UNKNOWN, format_age, format_price, safe
 from qubix_tui.console.widgets.line_panel import Line, LinePanel
 from qubix_tui.console.widgets.tiles import cut, widen
-from qubix_tui.protocol.records import Provider, ProviderState
+from qubix_tui.protocol.records import Provider
 
 HEIGHT: Final = 3
 
 SILENT_SECONDS: Final = 15.0
 """An age from which on a provider is called silent; the hub calls it unreachable then."""
-
-_STATES: Final = {
-    ProviderState.AVAILABLE: ("●", "o", "ok"),
-    ProviderState.BUSY: ("▲", "B", "busy"),
-    ProviderState.PAUSED: ("‖", "P", "label"),
-    ProviderState.UNREACHABLE: ("◌", "?", "warn"),
-    ProviderState.OFFLINE: ("○", "x", "stale"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +65,8 @@ class ProviderHeader(LinePanel):
         if record is not None:
             if record.simulated:
                 line.append(self.text(" SIM", "warn"))
-            glyph, letter, style = _STATES[record.state]
-            line.append(self.text(f"  {letter if self.ascii_only else glyph} {record.state}", style))
+            glyph, style = state_piece(record.state, ascii_only=self.ascii_only)
+            line.append(self.text(f"  {glyph} {record.state}", style))
             if standing.reason:
                 line.append(self.text(f", {safe(standing.reason)}", "label"))
             job = record.current_job_id
@@ -84,15 +77,14 @@ class ProviderHeader(LinePanel):
         record = standing.record
         if record is None:
             return []
-        price = format_price(record.price_per_hour)
-        parts = [
-            standing.gpus,
-            f"driver {safe(record.driver_version or UNKNOWN)}",
-            f"CUDA {safe(record.cuda_version or UNKNOWN)}",
-            safe(record.location or f"location {UNKNOWN}"),
-            f"{price}/h",
-        ]
-        words = [self.text(" · ".join(part for part in parts if part), "label")]
+        parts = [standing.gpus]
+        if record.gpu_count != 0:
+            parts += [
+                f"driver {safe(record.driver_version or UNKNOWN)}",
+                f"CUDA {safe(record.cuda_version or UNKNOWN)}",
+            ]
+        parts += [safe(record.location or f"location {UNKNOWN}"), f"{format_price(record.price_per_hour)}/h"]
+        words = [self.text(" · ".join(parts), "label")]
         return self._with_end(words, f"last {standing.span_label}", "label", width)
 
     def _freshness(self, standing: Standing) -> tuple[str, str]:

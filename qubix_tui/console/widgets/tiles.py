@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
@@ -14,18 +14,11 @@ GAP: Final = 2
 """Blank cells between two blocks."""
 
 MIN_WIDTH: Final = 34
-MIN_HEIGHT: Final = 5
-"""Below these a graph in a grid says too little: its name, three lines of curve, the line of time."""
+MIN_HEIGHT: Final = 4
+"""Below these a graph in a grid says too little: it has three lines of curve and one of time."""
 
 BEST_RATIO: Final = 5.0
 """Cells of width for each of height that a curve over time reads best at."""
-
-
-class NamedTrace(NamedTuple):
-    """A curve and what it is of."""
-
-    name: str
-    trace: Trace
 
 
 def cut(text: str, width: int) -> str:
@@ -65,7 +58,7 @@ def beside(panel: LinePanel, blocks: Sequence[tuple[Sequence[Line], int]]) -> li
     return lines
 
 
-def tiles(panel: LinePanel, traces: Sequence[NamedTrace], width: int, height: int) -> list[Line]:
+def tiles(panel: LinePanel, traces: Sequence[Trace], width: int, height: int) -> list[Line]:
     """Draw as many of the graphs, the first ones, as there is room for.
 
     Args:
@@ -82,11 +75,11 @@ def tiles(panel: LinePanel, traces: Sequence[NamedTrace], width: int, height: in
         if not shown:
             break
         blocks = []
-        for column, (name, trace) in enumerate(shown):
+        for column, trace in enumerate(shown):
             cells = (width - GAP * (columns - 1)) // columns
             if column == columns - 1:
                 cells = width - (cells + GAP) * column
-            blocks.append(([[panel.text(name, "label")], *draw(panel, trace, cells, row_height - 1)], cells))
+            blocks.append((draw(panel, trace, cells, row_height), cells))
         lines += beside(panel, blocks)
     return lines
 

@@ -20,16 +20,24 @@ class Timeline:
     marks: Sequence[Mark] = ()
 
     def trace(
-        self, metric: Metric, top: float, top_label: str, bands: Sequence[tuple[float, str]] = ()
+        self,
+        metric: Metric,
+        name: str,
+        top: float,
+        top_label: str,
+        *,
+        bands: Sequence[tuple[float, str]] = (),
+        tells_marks: bool = False,
     ) -> Trace:
-        """Give the curve of one metric."""
+        """Give the curve of one metric; ``tells_marks`` where it is the one that names the events."""
         return Trace(
+            name=name,
             peaks=lambda window: self.history.peaks(metric, window),
             end=self.end,
             span=self.span,
             top=top,
             top_label=top_label,
             span_label=self.span_label,
-            marks=self.marks,
+            marks=self.marks if tells_marks else [Mark(moment, "") for moment, _ in self.marks],
             bands=bands,
         )
