@@ -42,13 +42,13 @@ def test_a_damaged_identity_is_never_replaced(content: str, tmp_path: Path) -> N
 def test_an_identity_that_can_not_be_read(tmp_path: Path) -> None:
     """What can't be read is named."""
     (tmp_path / "worker-id").mkdir()
-    with pytest.raises(StateError, match="can't read .*worker-id"):
+    with pytest.raises(StateError, match=r"can't read .*worker-id"):
         worker_id(tmp_path)
 
 
 def test_an_identity_that_can_not_be_made(tmp_path: Path) -> None:
     """Where it can't be written the file is named."""
-    with pytest.raises(StateError, match="can't make .*worker-id"):
+    with pytest.raises(StateError, match=r"can't make .*worker-id"):
         worker_id(tmp_path / "missing")
 
 
@@ -58,9 +58,9 @@ def test_one_agent_at_a_time(tmp_path: Path) -> None:
     with locked(directory) as held:
         assert held == directory
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-        with pytest.raises(AlreadyRunning, match=f"process id {os.getpid()} already uses"):
-            with locked(directory):
-                pytest.fail("two agents hold one state directory")
+        holder = f"process id {os.getpid()} already uses"
+        with pytest.raises(AlreadyRunning, match=holder), locked(directory):
+            pytest.fail("two agents hold one state directory")
     with locked(directory):
         pass
 

@@ -61,7 +61,7 @@ def test_the_local_token_goes_to_the_local_hub_alone(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("local_token")
 def test_a_given_token_beats_the_local_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """--token-file, then QUBIX_TOKEN, then the local one; a new token in the file is seen at the next look."""
+    """--token-file, then QUBIX_TOKEN, then the local one; a newer token in the file is seen."""
     from_environment, from_file, newer = (new_token(Role.PROVIDER) for _ in range(3))
     monkeypatch.setenv("QUBIX_TOKEN", from_environment)
     assert TargetFinder(None, None, tmp_path).find().token == from_environment
@@ -75,7 +75,7 @@ def test_a_given_token_beats_the_local_one(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_missing_token_file(tmp_path: Path) -> None:
     """A file that is not there is named."""
-    with pytest.raises(TargetError, match="there is no token file .*nowhere"):
+    with pytest.raises(TargetError, match=r"there is no token file .*nowhere"):
         TargetFinder(None, tmp_path / "nowhere", tmp_path).find()
 
 

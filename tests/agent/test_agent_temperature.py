@@ -31,7 +31,7 @@ def chip(root: Path, number: int, name: str, **sensors: str) -> Path:
     ],
 )
 def test_the_package_is_chosen(name: str, sensors: dict[str, str], expected: float, tmp_path: Path) -> None:
-    """Each maker's sensor for the package as a whole is read: no single core, no offset where there is one."""
+    """Each maker's sensor for the package as a whole is read: no single core, no offset."""
     chip(tmp_path, 0, "nvme", temp1="82000 Composite")
     chip(tmp_path, 1, name, **sensors)
     assert CpuTemperature(tmp_path).read(0.0) == expected
