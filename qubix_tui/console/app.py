@@ -1,11 +1,13 @@
 """The console: one connection, one fleet, and the screens over them."""
 
+import asyncio
 import contextlib
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 from typing import ClassVar, Final
 
 from textual.app import App, SystemCommand
@@ -44,13 +46,21 @@ class QubixApp(App[None]):
     """
 
     TITLE = "QUBIX"
-    CSS_PATH = "styles/app.tcss"
+    CSS_PATH: ClassVar[list[str | PurePath]] = ["styles/app.tcss", "styles/fleet.tcss", "styles/help.tcss"]
     ENABLE_COMMAND_PALETTE = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "retry", "try now", id="app.retry", tooltip="Try to reach the hub at once"),
         Binding("t", "next_theme", "theme", id="app.theme", tooltip="The next theme"),
         Binding("question_mark", "help", "help", key_display="?", id="app.help", tooltip="Every key"),
+        Binding(
+            "colon",
+            "command_palette",
+            "palette",
+            show=False,
+            id="app.palette",
+            tooltip="Every command, by name",
+        ),
         Binding("q", "quit", "quit", id="app.quit", tooltip="Leave"),
         Binding("ctrl+c", "quit", "quit", show=False, priority=True, id="app.interrupt", tooltip="Leave"),
     ]
@@ -118,12 +128,13 @@ class QubixApp(App[None]):
         for notice in self._notices:
             self.say(notice)
         self.connection.on("*", self.fleet.take)
-        self.connection.on_state(self._on_connection_state)
+        self._end_state = self.connection.on_state(self._on_connection_state)
         self.connection.subscribe(channels.MARKETPLACE, snapshot=True, digest=DIGEST_SECONDS)
         await self.connection.start()
 
     async def on_unmount(self) -> None:
         """Say goodbye to the hub."""
+        self._end_state()
         await self.connection.close()
 
     def say(self, sentence: str) -> None:
@@ -203,8 +214,6 @@ class QubixApp(App[None]):
         """End in order when the terminal is closed or somebody asks the process to end."""
         if sys.platform == "win32":
             return
-        import asyncio
-
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
             # Only the main thread may: a console in a test may run elsewhere.

@@ -38,7 +38,6 @@ GLYPHS: Final[dict[ProviderState, tuple[str, str, str]]] = {
 }
 """Glyph, its ASCII fallback, and style of each state."""
 
-_BARS: Final = " ▏▎▍▌▋▊▉█"
 _SPARKS: Final = "▁▂▃▄▅▆▇█"
 _ASCII_SPARKS: Final = "_.-:=+*#"
 
@@ -73,13 +72,12 @@ def state_piece(state: ProviderState, *, ascii_only: bool) -> Piece:
 
 
 def bar(percent: float, width: int, *, ascii_only: bool) -> str:
-    """Give a horizontal bar, an eighth of a cell exact."""
+    """Give a thin horizontal bar, half a cell exact: many of them below each other stay lines."""
     filled = max(0.0, min(100.0, percent)) / 100 * width
     if ascii_only:
-        return ("#" * round(filled)).ljust(width)
-    whole = int(filled)
-    part = _BARS[int((filled - whole) * 8)] if whole < width else ""
-    return ("█" * whole + part).ljust(width)[:width]
+        return ("=" * round(filled)).ljust(width)
+    halves = round(filled * 2)
+    return ("━" * (halves // 2) + "╸" * (halves % 2)).ljust(width)
 
 
 def sparkline(values: Sequence[float | None], *, ascii_only: bool) -> str:
@@ -113,7 +111,7 @@ def _draw_name(paint: Paint, width: int) -> Sequence[Piece]:
     name = safe(paint.row.name)
     if not paint.row.record.simulated:
         return [(name, "name")]
-    return [(set_cell_size(name, min(cell_len(name), width - 4)), "name"), (" SIM", "warn")]
+    return [(set_cell_size(name, min(cell_len(name), width - 4)), "name"), (" SIM", "label")]
 
 
 def _draw_use(paint: Paint, width: int) -> Sequence[Piece]:
@@ -255,8 +253,10 @@ _NARROW: Final = {"trouble": 1, "state": 1, "name": 14, "use": 10, "vram": 5}
 """Widths where there is no room for the whole column."""
 
 _ESSENTIAL: Final = ("trouble", "state", "name", "use", "temp", "age")
-_BY_WORTH: Final = (*("vram", "job", "gpus", "cpu", "ram", "price", "power", "minute", "location"),)
-"""What is added where there is room, in this order."""
+_BY_WORTH: Final = tuple(
+    "vram gpus cpu ram price state trouble power minute vram job location".split()  # noqa: SIM905 - a list to read
+)
+"""What is added where there is room, in this order; what is there already, but narrow, is widened."""
 
 GAP: Final = 2
 """Blanks between columns."""
@@ -265,21 +265,18 @@ GAP: Final = 2
 def fit(width: int) -> list[tuple[Column, int]]:
     """Choose the columns for a table so many cells wide, with their widths.
 
-    The essential ones come first in their narrow form, then the others by their worth; then what is narrow is
-    widened, and the name and the bar of use take what is left over.
+    The essential ones come first, in their narrow form; then the others by their worth; then names and bars
+    take what is left over.
     """
     widths = {key: _NARROW.get(key, BY_KEY[key].width) for key in _ESSENTIAL}
     room = width - sum(widths.values()) - GAP * (len(widths) - 1)
     for key in _BY_WORTH:
-        wanted = _NARROW.get(key, BY_KEY[key].width)
-        if room >= wanted + GAP:
+        is_new = key not in widths
+        wanted = _NARROW.get(key, BY_KEY[key].width) if is_new else BY_KEY[key].width
+        cost = wanted + GAP if is_new else wanted - widths[key]
+        if room >= cost:
             widths[key] = wanted
-            room -= wanted + GAP
-    for key in ("vram", "trouble", "state", "use", "name"):
-        more = BY_KEY[key].width - widths.get(key, BY_KEY[key].width)
-        if 0 < more <= room:
-            widths[key] += more
-            room -= more
+            room -= cost
     for key, most in (("name", 28), ("gpus", 22), ("use", 24), ("location", 20), ("job", 24)):
         if key in widths and room > 0:
             more = min(room, most - widths[key])

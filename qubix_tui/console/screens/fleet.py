@@ -37,8 +37,6 @@ SORTABLE: Final = tuple(column.key for column in COLUMNS if column.key not in {"
 class FleetScreen(Screen[None]):
     """The live table of all providers, what is wrong first."""
 
-    CSS_PATH = "../styles/fleet.tcss"
-
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter", key_display="/", id="fleet.filter", tooltip="Filter the table"),
         Binding("s", "sort", "sort", id="fleet.sort", tooltip="Sort by the next column (or click on a head)"),
@@ -76,7 +74,7 @@ class FleetScreen(Screen[None]):
             yield Static(id="empty", markup=False)
             yield Preview(ascii_only=app.ascii_only)
         yield NewsFeed(ascii_only=app.ascii_only)
-        yield Footer()
+        yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         """Begin to paint what the fleet learns."""

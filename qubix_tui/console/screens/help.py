@@ -28,8 +28,6 @@ class HelpScreen(ModalScreen[None]):
         ascii_only: Whether glyphs beyond ASCII are to be avoided.
     """
 
-    CSS_PATH = "../styles/help.tcss"
-
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,q", "dismiss", "close", id="help.close", tooltip="Close this"),
     ]

@@ -53,7 +53,7 @@ class FleetTable(ScrollView, can_focus=True):
         ),
         Binding("home", "jump(0)", "Top", show=False, id="fleet.top", tooltip="The first provider"),
         Binding("end", "jump(-1)", "End", show=False, id="fleet.end", tooltip="The last provider"),
-        Binding("enter", "open", "Open", id="fleet.open", tooltip="Everything about the selected provider"),
+        Binding("enter", "open", "open", id="fleet.open", tooltip="Everything about the selected provider"),
     ]
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -99,6 +99,8 @@ class FleetTable(ScrollView, can_focus=True):
         self._ids: list[str] = []
         self._places: dict[str, int] = {}
         self._cursor_id: str | None = None
+        self._is_chosen = False
+        """Whether a person put the cursor where it is: until then it rests on the first row."""
         self._columns: list[tuple[Column, int]] = []
         self._strips: dict[str, _Cached] = {}
         self._styles: dict[tuple[str, bool], Style] = {}
@@ -135,7 +137,9 @@ class FleetTable(ScrollView, can_focus=True):
         self._places = {provider_id: place for place, provider_id in enumerate(ids)}
         self._strips = {key: cached for key, cached in self._strips.items() if key in self._places}
         self.virtual_size = Size(self.size.width, len(ids) + HEAD_LINES)
-        if self._cursor_id not in self._places:
+        if not self._is_chosen:
+            self._select(ids[0] if ids else None)
+        elif self._cursor_id not in self._places:
             self._select(ids[min(old_place, len(ids) - 1)] if ids else None)
         if was_visible:
             self._show_cursor()
@@ -158,6 +162,7 @@ class FleetTable(ScrollView, can_focus=True):
     def select(self, provider_id: str) -> None:
         """Move the cursor to a provider, if it is in the table."""
         if provider_id in self._places:
+            self._is_chosen = True
             self._select(provider_id)
             self._show_cursor()
 
@@ -212,7 +217,7 @@ class FleetTable(ScrollView, can_focus=True):
             return
         place = self.scroll_offset.y + event.y - HEAD_LINES
         if place < len(self._ids):
-            self._select(self._ids[place])
+            self.select(self._ids[place])
             if event.chain > 1:
                 self.action_open()
 
@@ -233,7 +238,7 @@ class FleetTable(ScrollView, can_focus=True):
             if number:
                 segments.append(Segment(" " * GAP, plain))
             is_sorted = column.key == self.order.key
-            title = column.title
+            title = column.title if len(column.title) <= cells else ""
             if is_sorted and cells > len(title):
                 down = column.descending is not self.order.reverse
                 title += ("v" if down else "^") if self._ascii_only else ("↓" if down else "↑")
@@ -305,8 +310,7 @@ class FleetTable(ScrollView, can_focus=True):
 
     def _move_to(self, place: int) -> None:
         if self._ids:
-            self._select(self._ids[max(0, min(place, len(self._ids) - 1))])
-            self._show_cursor()
+            self.select(self._ids[max(0, min(place, len(self._ids) - 1))])
 
     def _select(self, provider_id: str | None) -> None:
         if provider_id == self._cursor_id:

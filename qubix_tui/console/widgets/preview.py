@@ -69,7 +69,7 @@ class Preview(LinePanel):
         glyph, style = state_piece(row.record.state, ascii_only=self.ascii_only)
         line = [self.text(cut(safe(row.name), max(8, width - 26)), "title")]
         if row.record.simulated:
-            line.append(self.text(" SIM", "warn"))
+            line.append(self.text(" SIM", "label"))
         line.append(self.text(f"  {glyph} {row.record.state.value}", style))
         trouble = row.trouble()
         if trouble is not None:
