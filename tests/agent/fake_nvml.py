@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -82,7 +82,7 @@ class FakeNvml:
         self.write()
 
     @property
-    def environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, Any]:
         """What a process needs to find it."""
         return {"LD_LIBRARY_PATH": str(self.library), "FAKE_NVML": str(self.control)}
 
