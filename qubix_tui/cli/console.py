@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+from collections.abc import Callable
 
 from qubix_tui import home
 from qubix_tui.cli.common import (
@@ -51,6 +52,7 @@ def show(
     target: Target,
     *,
     notices: tuple[str, ...] = (),
+    news: Callable[[], str | None] | None = None,
     ascii_only: bool = False,
 ) -> int:
     """Run the console until the user leaves it.
@@ -58,6 +60,7 @@ def show(
     Args:
         target: The hub to show.
         notices: Sentences to put on the screen first.
+        news: Asked each second for another one.
         ascii_only: Whether glyphs beyond ASCII are to be avoided.
 
     Returns:
@@ -70,6 +73,6 @@ def show(
         check_url(target.url, token=target.token)
     except BadUrl as error:
         raise CommandError(str(error), EXIT_USAGE) from None
-    app = QubixApp(target.url, target.token, notices=notices, ascii_only=ascii_only)
+    app = QubixApp(target.url, target.token, notices=notices, news=news, ascii_only=ascii_only)
     app.run()
     return app.return_code or 0

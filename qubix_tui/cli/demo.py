@@ -6,7 +6,7 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         notices: list[str] = []
         url = stack.enter_context(local_hub(directory, notices))
         token = home.ensure_local_token(Role.OPERATOR, home=directory)
-        stack.enter_context(local_agent(url, directory))
-        return show(Target(url, token), notices=tuple(notices), ascii_only=arguments.ascii)
+        news = stack.enter_context(local_agent(url, directory))
+        return show(Target(url, token), notices=tuple(notices), news=news, ascii_only=arguments.ascii)
 
 
 @contextlib.contextmanager
@@ -113,11 +113,13 @@ def _start_hub(directory: Path, notices: list[str], stack: contextlib.ExitStack)
 
 
 @contextlib.contextmanager
-def local_agent(url: str, directory: Path) -> Iterator[None]:
+def local_agent(url: str, directory: Path) -> Iterator[Callable[[], str | None]]:
     """Run an agent for this machine, as a process of its own, for as long as the block runs.
 
     It holds the reading end of a pipe whose writing end only this process has: however this process ends,
     SIGKILL included, the pipe closes and the agent goes.
+
+    Gives what tells, once, that the agent ended by itself, and why.
     """
     home.ensure_local_token(Role.PROVIDER, home=directory)
     log = home.private_dir(directory / "agent") / "agent.log"
@@ -143,7 +145,7 @@ def local_agent(url: str, directory: Path) -> Iterator[None]:
         finally:
             os.close(reading)
         try:
-            yield
+            yield _Obituary(agent, log)
         finally:
             agent.terminate()
             try:
@@ -151,3 +153,20 @@ def local_agent(url: str, directory: Path) -> Iterator[None]:
             except subprocess.TimeoutExpired:
                 agent.kill()
                 agent.wait()
+
+
+class _Obituary:
+    """Tells once that the agent ended by itself, with the last that it said."""
+
+    def __init__(self, agent: "subprocess.Popen[bytes]", log: Path) -> None:
+        self._agent = agent
+        self._log = log
+        self._told = False
+
+    def __call__(self) -> str | None:
+        if self._told or self._agent.poll() is None:
+            return None
+        self._told = True
+        said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        why = said[-1].removeprefix("qubix-agent: ") if said else f"exit code {self._agent.returncode}"
+        return f"The agent of this machine ended: {why}"

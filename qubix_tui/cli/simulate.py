@@ -6,7 +6,15 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from qubix_tui.cli.common import CommandError, RawFormatter, add_hub_options, find_hub
+from qubix_tui.cli.common import (
+    EXIT_FAILED,
+    EXIT_UNREACHABLE,
+    EXIT_USAGE,
+    CommandError,
+    RawFormatter,
+    add_hub_options,
+    find_hub,
+)
 
 if TYPE_CHECKING:
     from qubix_tui.cli.common import Target
@@ -62,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _simulate(target: "Target", arguments: argparse.Namespace) -> int:
+    from qubix_tui.client import BadUrl
     from qubix_tui.simulation import SimulationRefused, simulate
 
     stop = asyncio.Event()
@@ -69,7 +78,7 @@ async def _simulate(target: "Target", arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     print(
-        f"simulating {arguments.providers} providers at {arguments.hz:g} Hz on {target.url} (Ctrl-C ends it)",
+        f"simulating on {target.url}, {arguments.hz:g} Hz, SIM on every screen; Ctrl-C ends it",
         file=sys.stderr,
     )
     try:
@@ -82,8 +91,10 @@ async def _simulate(target: "Target", arguments: argparse.Namespace) -> int:
             stop=stop,
             report=_show,
         )
-    except (SimulationRefused, ValueError) as error:
-        raise CommandError(str(error)) from None
+    except SimulationRefused as error:
+        raise CommandError(str(error), EXIT_UNREACHABLE if error.unreachable else EXIT_FAILED) from None
+    except BadUrl as error:
+        raise CommandError(str(error), EXIT_USAGE) from None
     return 0
 
 

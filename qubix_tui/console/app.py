@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
 from typing import ClassVar, Final
 
@@ -42,6 +42,7 @@ class QubixApp(App[None]):
         url: The hub's address.
         token: Shown to it; None to look only.
         notices: Sentences to say first.
+        news: Asked each second for a sentence about what runs beside the console.
         ascii_only: Whether glyphs beyond ASCII are to be avoided.
     """
 
@@ -71,6 +72,7 @@ class QubixApp(App[None]):
         token: str | None = None,
         *,
         notices: Sequence[str] = (),
+        news: Callable[[], str | None] | None = None,
         ascii_only: bool = False,
     ) -> None:
         super().__init__(ansi_color="NO_COLOR" in os.environ)
@@ -79,6 +81,7 @@ class QubixApp(App[None]):
         self.connection = Connection(url, token=token, retry=CONSOLE)
         self.fleet = Fleet(self.connection.hub_time)
         self._notices = notices
+        self._news = news
         self._lost_at: float | None = None
         self._was_open = False
         self._summary: tuple[float, Summary] | None = None
@@ -127,6 +130,8 @@ class QubixApp(App[None]):
         self._catch_signals()
         for notice in self._notices:
             self.say(notice)
+        if self._news is not None:
+            self.set_interval(1.0, self._ask_for_news)
         self.connection.on("*", self.fleet.take)
         self._end_state = self.connection.on_state(self._on_connection_state)
         self.connection.subscribe(channels.MARKETPLACE, snapshot=True, digest=DIGEST_SECONDS)
@@ -198,6 +203,11 @@ class QubixApp(App[None]):
                 lambda provider_id=row.record.id: self.open_provider(provider_id),
                 discover=False,
             )
+
+    def _ask_for_news(self) -> None:
+        sentence = self._news() if self._news is not None else None
+        if sentence is not None:
+            self.say(sentence)
 
     def _on_connection_state(self, state: ConnectionState) -> None:
         if state is ConnectionState.OPEN:

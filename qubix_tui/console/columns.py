@@ -254,7 +254,7 @@ _NARROW: Final = {"trouble": 1, "state": 1, "name": 14, "use": 10, "vram": 5}
 
 _ESSENTIAL: Final = ("trouble", "state", "name", "use", "temp", "age")
 _BY_WORTH: Final = tuple(
-    "vram gpus cpu ram price state trouble power minute vram job location".split()  # noqa: SIM905 - a list to read
+    "vram state cpu ram gpus price trouble power minute vram job location".split()  # noqa: SIM905 - a list to read
 )
 """What is added where there is room, in this order; what is there already, but narrow, is widened."""
 
