@@ -77,6 +77,9 @@ def _network_sentence(error: Exception, address: Address) -> str:
         return f"the certificate of {address.place} is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"{address.place} does not speak TLS (is it a ws:// address?)"
+    if isinstance(error, ConnectionResetError | ConnectionAbortedError):
+        hint = " (is it a ws:// address?)" if address.secure else ""
+        return f"{address.place} broke the connection off before it was open{hint}"
     if _all_refused(error):
         return f"nothing listens at {address.place} (connection refused)"
     reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

@@ -55,6 +55,7 @@ def status(code: int, body: bytes = b"") -> InvalidStatus:
             ssl.SSLError(1, "WRONG_VERSION_NUMBER"),
             "hub.test:3001 does not speak TLS (is it a ws:// address?)",
         ),
+        (ConnectionResetError(), "hub.test:3001 broke the connection off before it was open"),
         (InvalidMessage("x"), "what answers at hub.test:3001 is not a WebSocket server"),
         (InvalidUpgrade("Upgrade", "h2c"), "what answers at hub.test:3001 is not a WebSocket server"),
         (EOFError(), "what answers at hub.test:3001 is not a WebSocket server"),
@@ -64,6 +65,12 @@ def status(code: int, body: bytes = b"") -> InvalidStatus:
 def test_an_unreachable_hub_has_its_own_sentence(error: Exception, sentence: str) -> None:
     """Network, name, TLS and protocol failures are told apart, count as unreachable, and are tried again."""
     assert explain(error) == Failure(sentence, unreachable=True)
+
+
+def test_a_plain_hub_dialled_with_tls_is_hinted_at() -> None:
+    """A server that breaks off a TLS handshake may be one that speaks none."""
+    failure = explain_exception(ConnectionResetError(), check_url("wss://hub.test:3001"), token=False)
+    assert failure.sentence.endswith("before it was open (is it a ws:// address?)")
 
 
 def test_an_untrusted_certificate_says_why() -> None:
