@@ -152,7 +152,7 @@ def test_the_hub_is_killed_and_restarted(tmp_path: Path) -> None:
 
 
 def test_a_refused_token(tmp_path: Path) -> None:
-    """A token that the hub does not know is said in one sentence, and the agent stays until it is told to end."""
+    """A token that the hub does not know is said in one sentence; the agent stays until told to end."""
     stranger = tmp_path / "token"
     stranger.write_text(new_token(Role.PROVIDER))
     with (
