@@ -15,7 +15,7 @@ has got.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from qubix_tui.hub.outbox import Outbox
 from qubix_tui.hub.telemetry import Telemetry
@@ -125,18 +125,17 @@ class Fanout:
             frame: The event.
             subject: Whom it is the newest value of, where an unread older one may be left out.
         """
-        hearing: Iterable[_Group] = self._hearing.get(channel, ())
         entry = (frame, subject)
         deliveries = 0
-        for group in hearing:
+        full: list[_Group] = []
+        for group in self._groups_for(channel):
             deliveries += len(group.members)
-            self._append(group, entry)
-        wildcard = channels.wildcard_of(channel)
-        if wildcard in self._hearing:
-            for group in self._hearing[wildcard]:
-                if channel not in group.channels:
-                    deliveries += len(group.members)
-                    self._append(group, entry)
+            if self._append(group, entry):
+                full.append(group)
+        # Not before: a reader that turns out to be too slow leaves, and changes who hears the channel.
+        for group in full:
+            self._dirty.pop(group, None)
+            self._flush_group(group)
         if deliveries:
             self._telemetry.sent(kind, deliveries)
 
@@ -167,13 +166,21 @@ class Fanout:
         """Write what waits, and leave no timer behind."""
         self.flush()
 
-    def _append(self, group: _Group, entry: tuple[bytes, str | None]) -> None:
+    def _groups_for(self, channel: str) -> Iterator[_Group]:
+        """Give the groups that hear a channel, by its key or by its wildcard, each once."""
+        yield from self._hearing.get(channel, ())
+        wildcard = channels.wildcard_of(channel)
+        if wildcard in self._hearing:
+            for group in self._hearing[wildcard]:
+                if channel not in group.channels:
+                    yield group
+
+    def _append(self, group: _Group, entry: tuple[bytes, str | None]) -> bool:
+        """Add an event to what is to be written to a group; True when that is too much to wait."""
         group.pending.append(entry)
         group.bytes += len(entry[0])
         if group.bytes > FLUSH_BYTES:
-            self._dirty.pop(group, None)
-            self._flush_group(group)
-            return
+            return True
         self._dirty[group] = None
         if self._flush_handle is None:
             wait = self._flushed_at + FLUSH_SECONDS - self._loop.time()
@@ -181,6 +188,7 @@ class Fanout:
             self._flush_handle = (
                 self._loop.call_later(wait, self.flush) if wait > 0 else self._loop.call_soon(self.flush)
             )
+        return False
 
     @staticmethod
     def _flush_group(group: _Group) -> None:

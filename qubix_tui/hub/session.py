@@ -188,13 +188,13 @@ class Session(ServerConnection):
         self.owner.session_opened(self)
         self._dispatcher.go_on()
 
-    def end(self, code: int, reason: str, within: float = CLOSING_SECONDS) -> None:
+    def end(self, code: int, reason: str, within: float | None = None) -> None:
         """Close the connection, and cut it if that takes too long.
 
         Args:
             code: The close code.
             reason: A sentence, at most 123 bytes.
-            within: Seconds that the client has to close its side.
+            within: Seconds that the client has to close its side; `CLOSING_SECONDS` by default.
         """
         if self.protocol.state is State.OPEN:
             self.services.fanout.catch_up(self.subscriber)
@@ -204,7 +204,7 @@ class Session(ServerConnection):
         self._stop_listening()
         self.outbox.close()
         self._dispatcher.close()
-        self._cut_after(within)
+        self._cut_after(CLOSING_SECONDS if within is None else within)
 
     def cut(self) -> None:
         """End the connection at once, whatever its client has yet to read."""

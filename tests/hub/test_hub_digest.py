@@ -47,6 +47,7 @@ class Fleet:
 
 @pytest.fixture
 async def fleet() -> AsyncIterator[Fleet]:
+    """A fleet without providers."""
     made = Fleet()
     yield made
     await made.digests.close()
@@ -64,12 +65,12 @@ def lines(socket: FakeSocket) -> list[tuple[str, int]]:
 async def until(condition: Any, seconds: float = 5.0) -> None:
     """Wait for something."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.005)
 
 
 async def test_a_new_subscriber_gets_a_full_set_at_once_then_newer_samples_only(fleet: Fleet) -> None:
-    """A sample that equals the last one is newer all the same; one that has not changed does not come again."""
+    """A sample that equals the last one is newer all the same; no sample comes twice."""
     one, two = fleet.add(2)
     fleet.register("silent")
     socket, _ = fleet.join()
@@ -140,7 +141,7 @@ async def test_three_thousand_headlines_come_in_frames_of_64_kib(fleet: Fleet) -
 
 
 async def test_an_unread_digest_is_merged_into_the_next(fleet: Fleet) -> None:
-    """A reader that comes back gets every provider once, with its newest sample, however many ticks it slept."""
+    """A reader that comes back gets every provider once, with its newest sample, whatever it missed."""
     entries = fleet.add(1_000)
     watcher, _ = fleet.join()
     slow, outbox = fleet.join()

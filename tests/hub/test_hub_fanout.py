@@ -45,7 +45,7 @@ async def test_an_event_reaches_exactly_those_who_hear_its_channel() -> None:
 
 
 async def test_an_event_comes_once_however_subscriptions_overlap() -> None:
-    """One channel and its wildcard, subscribed both, are heard once; another channel's event comes as well."""
+    """A channel and its wildcard, subscribed both, are heard once; another channel's event comes as well."""
     fanout = Fanout(Telemetry())
     both = hearing(fanout, "provider:a", "provider:*", "marketplace")
     fanout.subscribe(both.subscriber, "provider:a")
@@ -56,7 +56,7 @@ async def test_an_event_comes_once_however_subscriptions_overlap() -> None:
 
 
 async def test_events_of_a_flush_are_joined_and_shared_by_the_set_of_channels() -> None:
-    """Subscribers of the same set, whatever the order they subscribed in, get the very same bytes by one write."""
+    """Subscribers of the same set, however they subscribed, get the very same bytes by one write."""
     fanout = Fanout(Telemetry())
     one, two = hearing(fanout, "provider:a", "marketplace"), hearing(fanout, "marketplace", "provider:a")
     for number in range(50):
@@ -79,7 +79,7 @@ async def test_a_lone_event_is_not_delayed_and_those_after_it_are_joined() -> No
     await asyncio.sleep(0)
     fanout.publish("T", "marketplace", b"3")
     async with asyncio.timeout(2):
-        while len(reader.socket.written) < 2:
+        while len(reader.socket.written) < 2:  # noqa: ASYNC110 - the flush has no event to wait for
             await asyncio.sleep(0)
     assert reader.socket.written == [b"1", b"23"]
     # The first flush was a moment before `started`.
@@ -171,6 +171,27 @@ async def test_a_reader_cut_in_mid_flush_does_not_disturb_the_others() -> None:
     assert reader.socket.cut
     assert other.got == b"1"
     assert dict(fanout.subscriptions()) == {"marketplace": 1}
+
+
+async def test_a_reader_cut_by_a_burst_does_not_disturb_the_others() -> None:
+    """Its group, the only one of its set, is gone before the burst is over."""
+    fanout = Fanout(Telemetry())
+
+    class Cut(FakeSocket):
+        def too_slow(self) -> None:
+            super().too_slow()
+            fanout.leave(slow.subscriber)
+
+    slow = Reader(Cut())
+    fanout.subscribe(slow.subscriber, "marketplace")
+    fanout.subscribe(slow.subscriber, "job:x")
+    slow.subscriber.outbox.hold()
+    others = [hearing(fanout, "marketplace"), hearing(fanout, "marketplace", "job:y")]
+    for _ in range(500):
+        fanout.publish("T", "marketplace", b"x" * 1_000)
+    fanout.flush()
+    assert slow.socket.cut
+    assert [len(other.got) for other in others] == [500_000, 500_000]
 
 
 async def test_deliveries_are_counted_by_type() -> None:

@@ -15,21 +15,25 @@ from tests.hub.wire import Client, Message, Running, eventually, running
 
 @pytest.fixture
 def clock() -> ManualClock:
+    """Time, which stands still."""
     return ManualClock()
 
 
 @pytest.fixture
 async def hub(clock: ManualClock) -> AsyncIterator[Running]:
+    """A hub that listens."""
     async with running(clock=clock) as made:
         yield made
 
 
 def state_of(hub: Running, provider_id: str) -> str | None:
+    """The state of a provider, None when it is not known."""
     provider = hub.hub.provider(provider_id)
     return provider.state.value if provider else None
 
 
 def kinds(messages: list[Message]) -> list[tuple[str, str]]:
+    """Channel and what each event says, in a word."""
     return [
         (m["channel"], m["data"].get("kind") or m["data"].get("status", {}).get("state") or m["type"])
         for m in messages
@@ -100,7 +104,7 @@ async def test_a_second_agent_with_a_live_identity_is_refused(hub: Running) -> N
 
 
 async def test_the_same_agent_replaces_its_session(hub: Running) -> None:
-    """The older connection is closed with 4009; only the newer publishes; nothing is told to the marketplace."""
+    """The older connection is closed with 4009; only the newer publishes; the marketplace hears nothing."""
     token = hub.provider_token()
     async with await hub.client() as watcher, await hub.client(token=token) as new:
         await watcher.subscribe("marketplace")
@@ -308,7 +312,7 @@ class FailingEngine(MemoryEngine):
 
 
 async def test_what_the_store_does_not_take_did_not_happen(clock: ManualClock) -> None:
-    """`unavailable` with the store's sentence, no state, no event; a later attempt, and a later sweep, do it."""
+    """`unavailable` with the store's sentence, no state, no event; a later attempt or sweep does it."""
     engine = FailingEngine(clock=clock)
     async with (
         running(engine=engine, clock=clock) as hub,

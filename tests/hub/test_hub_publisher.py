@@ -59,6 +59,7 @@ class Fixture:
 
 @pytest.fixture
 async def fixture() -> Fixture:
+    """A publisher on a slow engine, opened."""
     made = Fixture()
     await made.engine.open()
     return made

@@ -18,6 +18,7 @@ OPERATOR = Role.OPERATOR
 
 @pytest.fixture
 async def hub() -> AsyncIterator[Running]:
+    """A hub that listens."""
     async with running() as made:
         yield made
 
@@ -316,7 +317,7 @@ async def test_stats_follow_connections_and_subscriptions(hub: Running) -> None:
 
 
 async def test_jobs_are_answered_for_what_they_are(hub: Running) -> None:
-    """No job is known: reports are acknowledged as stale, so that nothing is sent for ever; the rest is unavailable."""
+    """No job is known: reports are acknowledged as stale, never to be sent again; the rest is unavailable."""
     async with await hub.agent() as agent, await hub.client(OPERATOR) as operator:
         report = {"jobId": "j", "attempt": 1, "seq": 4, "progress": {"progress": 5}}
         assert (await agent.ask("JOB_PROGRESS", report))["data"]["code"] == "conflict"

@@ -111,7 +111,12 @@ class Running:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         headers |= options.pop("headers", {})
         socket = await connect(
-            self.hub.url, additional_headers=headers, compression=None, ping_interval=None, **options
+            self.hub.url,
+            additional_headers=headers,
+            compression=None,
+            ping_interval=None,
+            max_queue=None,
+            **options,
         )
         client = Client(socket)
         greeting = await client.recv()
@@ -149,5 +154,5 @@ async def running(
 async def eventually(condition: Any, seconds: float = SECONDS) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.005)
