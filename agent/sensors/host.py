@@ -106,8 +106,9 @@ class CpuMeter:
         if last is None or total <= last[0]:
             return None
         elapsed = total - last[0]
-        # `iowait` may go back a little; that is no work done.
-        return 100 * (elapsed - max(0.0, idle - last[1])) / elapsed
+        # `iowait` may go back a little, and seconds are rounded: neither is work done, or undone.
+        rested = min(max(idle - last[1], 0.0), elapsed)
+        return 100 * (elapsed - rested) / elapsed
 
 
 class NetworkMeter:

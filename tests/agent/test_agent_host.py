@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from agent.sensors.base import PercentGuard, difference, one_line
-from agent.sensors.host import HostSensor, NetworkMeter, outward_interfaces
+from agent.sensors.host import CpuMeter, HostSensor, NetworkMeter, outward_interfaces
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -187,3 +187,33 @@ def test_percentages(caplog: pytest.LogCaptureFixture) -> None:
 def test_one_line(text: str | None, line: str | None) -> None:
     """Text from outside becomes one line that the wire takes."""
     assert one_line(text) == line
+
+
+class Times(NamedTuple):
+    """CPU times as psutil gives them."""
+
+    user: float
+    idle: float
+    iowait: float
+
+
+@pytest.mark.parametrize(
+    ("later", "percent"),
+    [
+        (Times(12.0, 108.0, 5.0), 20.0),
+        (Times(10.0, 110.0, 5.0), 0.0),
+        (Times(20.0, 99.0, 6.0), 100.0),
+        (Times(10.0, 110.00000001, 4.99999999), 0.0),
+        (Times(20.0, 100.5, 4.0), 100.0),
+        (Times(10.0, 100.0, 5.0), None),
+    ],
+)
+def test_cpu_meter(later: Times, percent: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Busy is what was neither idle nor waiting; no rounding of the kernel's takes it beyond 0 to 100."""
+    answers = iter([Times(10.0, 100.0, 5.0), later])
+    monkeypatch.setattr(psutil, "cpu_times", lambda: next(answers))
+    meter = CpuMeter()
+    assert meter.read() is None
+    measured = meter.read()
+    assert measured == (None if percent is None else pytest.approx(percent, abs=1e-6))
+    assert measured is None or 0 <= measured <= 100
