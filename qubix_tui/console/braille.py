@@ -1,7 +1,7 @@
 """Columns of numbers as lines of text: two columns to a cell in braille, one in ASCII. No Textual in it."""
 
 from collections.abc import Sequence
-from itertools import zip_longest
+from functools import lru_cache
 from typing import Final
 
 DOTS: Final = 4
@@ -25,9 +25,8 @@ def braille_rows(columns: Sequence[float | None], height: int, top: float) -> li
     """Draw filled columns, lines of text from the top down.
 
     Args:
-        columns: Values from the left; None is left blank. Whatever is known shows at least the lowest dot, so
-        that 0
-            and unknown differ.
+        columns: Values from the left, an even number; None is left blank. Whatever is known shows at least
+            the lowest dot, so that 0 and unknown differ.
         height: Lines.
         top: The value that fills a column; what is higher is cut there.
 
@@ -35,23 +34,34 @@ def braille_rows(columns: Sequence[float | None], height: int, top: float) -> li
         ``height`` strings with one character for each two columns.
     """
     levels = _levels(columns, height * DOTS, top)
-    pairs = list(zip_longest(levels[::2], levels[1::2], fillvalue=0))
-    return [
-        "".join(
-            [_CELLS[min(max(left - base, 0), DOTS)][min(max(right - base, 0), DOTS)] for left, right in pairs]
-        )
-        for base in range((height - 1) * DOTS, -1, -DOTS)
+    cells = [
+        _braille_cells(left, right, height) for left, right in zip(levels[::2], levels[1::2], strict=True)
     ]
+    return ["".join(row) for row in zip(*cells, strict=True)]
 
 
 def ascii_rows(columns: Sequence[float | None], height: int, top: float) -> list[str]:
     """Draw as `braille_rows` does, in ``.:#``: the higher of each two columns, in thirds of a line."""
     levels = _levels(columns, height * ASCII_LEVELS, top)
-    highest = [max(pair) for pair in zip_longest(levels[::2], levels[1::2], fillvalue=0)]
-    return [
-        "".join([_ASCII[min(max(level - base, 0), ASCII_LEVELS)] for level in highest])
+    cells = [_ascii_cells(max(pair), height) for pair in zip(levels[::2], levels[1::2], strict=True)]
+    return ["".join(row) for row in zip(*cells, strict=True)]
+
+
+@lru_cache(maxsize=16384)
+def _braille_cells(left: int, right: int, height: int) -> str:
+    """Give the cells of two columns from the top down, each filled to a level of dots."""
+    return "".join(
+        _CELLS[min(max(left - base, 0), DOTS)][min(max(right - base, 0), DOTS)]
+        for base in range((height - 1) * DOTS, -1, -DOTS)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _ascii_cells(level: int, height: int) -> str:
+    return "".join(
+        _ASCII[min(max(level - base, 0), ASCII_LEVELS)]
         for base in range((height - 1) * ASCII_LEVELS, -1, -ASCII_LEVELS)
-    ]
+    )
 
 
 def nice_ceiling(value: float) -> float:

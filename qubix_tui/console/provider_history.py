@@ -30,6 +30,8 @@ MERGE_SECONDS: Final = 0.25
 STEPPED_SECONDS: Final = 30.0
 """A sample that is older than the newest by more than this means that the hub's clock was set back."""
 
+MAX_WINDOWS: Final = 8
+
 _NAN: Final = math.nan
 
 
@@ -92,7 +94,7 @@ class ProviderHistory:
         self._columns: dict[Metric, array[float]] = {}
         self._hold = MIN_HOLD_SECONDS
         self._throttled: dict[int, deque[tuple[float, frozenset[str]]]] = {}
-        self._placed: tuple[Window, list[tuple[int, int, int]]] | None = None
+        self._placed: dict[Window, list[tuple[int, int, int]]] = {}
 
     def __len__(self) -> int:
         return len(self._begins)
@@ -120,7 +122,7 @@ class ProviderHistory:
                 return False
             self._forget_from(moment)
         values = _values_of(metrics)
-        self._placed = None
+        self._placed.clear()
         if self._is_live and self._is_live[-1] and moment - self._begins[-1] < MERGE_SECONDS:
             self._raise_last(values)
         else:
@@ -150,7 +152,7 @@ class ProviderHistory:
             if not is_seen and begin not in known:
                 added[begin] = _values_of_point(point)
         if added:
-            self._placed = None
+            self._placed.clear()
             self._merge(added)
 
     def peaks(self, metric: Metric, window: Window) -> list[float | None]:
@@ -182,10 +184,11 @@ class ProviderHistory:
     def _places_in(self, window: Window) -> list[tuple[int, int, int]]:
         """Give each row that lies in a window, its first column and the one behind its last.
 
-        Kept for the curves that are asked for next: a screen draws them all in one window.
+        Kept for the curves that are asked for next: a screen draws them all in a few windows.
         """
-        if self._placed is not None and self._placed[0] == window:
-            return self._placed[1]
+        known = self._placed.get(window)
+        if known is not None:
+            return known
         first, columns, seconds = window
         places = []
         for row in range(max(0, bisect_right(self._begins, first * seconds) - 1), len(self._begins)):
@@ -194,7 +197,9 @@ class ProviderHistory:
                 break
             high = max(low + 1, math.ceil(self._ends[row] / seconds) - first)
             places.append((row, max(0, low), min(columns, high)))
-        self._placed = window, places
+        if len(self._placed) >= MAX_WINDOWS:
+            self._placed.clear()
+        self._placed[window] = places
         return places
 
     def _learn_interval(self, moment: float) -> None:

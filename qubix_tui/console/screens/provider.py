@@ -202,6 +202,7 @@ class ProviderScreen(Screen[None]):
                 gpus=self._gpus_in_words(),
                 age=self._age(),
                 is_stale=self._is_stale(),
+                is_connected=app.is_live,
                 span_label=SPANS[self._span],
                 notice=self._notice(),
             )
@@ -245,8 +246,7 @@ class ProviderScreen(Screen[None]):
 
     def _is_stale(self) -> bool:
         age = self._age()
-        is_open = self.console_app.connection.state is ConnectionState.OPEN
-        return not is_open or (age is not None and age > STALE_SECONDS)
+        return not self.console_app.is_live or (age is not None and age > STALE_SECONDS)
 
     def _gpu(self, index: int) -> GpuMetrics | None:
         metrics = self._watched.metrics

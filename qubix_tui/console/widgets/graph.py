@@ -177,14 +177,14 @@ def _curve(
     A mark covers no edge, nor a part of one: the peak of every column is always seen.
     """
     styles = [style if higher == " " else "fill" for style, higher in zip(edge, above, strict=True)]
-    characters = list(text)
     for cell in marks:
         if text[cell] == " " or (text[cell] == glyphs.full and above[cell] != " "):
-            characters[cell], styles[cell] = glyphs.mark, "mark"
+            text = f"{text[:cell]}{glyphs.mark}{text[cell + 1 :]}"
+            styles[cell] = "mark"
     line, start = [], 0
     for style, members in groupby(styles):
         stop = start + len(list(members))
-        line.append(panel.text("".join(characters[start:stop]), style))
+        line.append(panel.text(text[start:stop], style))
         start = stop
     return line
 

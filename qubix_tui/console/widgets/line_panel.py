@@ -1,7 +1,7 @@
 """The base of widgets that lay out their own lines."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from rich.segment import Segment
 from rich.style import Style
@@ -10,6 +10,10 @@ from textual.widget import Widget
 
 Line = list[Segment]
 """One line of a panel, from the left; what it leaves at the right is blank."""
+
+
+_ASCII: Final = str.maketrans("—·×°↓↑…−", "-|xCv^~-")
+"""What stands for our own signs where only ASCII is to be used, of the same width."""
 
 
 class LinePanel(Widget):
@@ -47,6 +51,9 @@ class LinePanel(Widget):
         self.ascii_only = ascii_only
         self._is_stale = False
         self._made: tuple[int, int, list[Line]] | None = None
+        # Textual works styles out anew at each call, which is dearer than all else here.
+        self._styles: dict[str, Style] = {}
+        self._background: Style | None = None
 
     @property
     def is_stale(self) -> bool:
@@ -65,7 +72,11 @@ class LinePanel(Widget):
 
     def style(self, name: str) -> Style:
         """Give the style of a component class by its last part, such as ``title`` or ``hot``."""
-        return self.get_component_rich_style("panel--stale" if self._is_stale else f"panel--{name}")
+        component = "panel--stale" if self._is_stale else f"panel--{name}"
+        style = self._styles.get(component)
+        if style is None:
+            style = self._styles[component] = self.get_component_rich_style(component)
+        return style
 
     def text(self, text: str, style: str = "value") -> Segment:
         """Give text in one of the panel's styles."""
@@ -74,7 +85,8 @@ class LinePanel(Widget):
     def notify_style_update(self) -> None:
         """Draw anew in the colours of another theme."""
         super().notify_style_update()
-        self._made = None
+        self._made = self._background = None
+        self._styles.clear()
 
     def render_line(self, y: int) -> Strip:
         """Give one line for the compositor."""
@@ -82,7 +94,12 @@ class LinePanel(Widget):
         if self._made is None or self._made[:2] != (width, height):
             self._made = width, height, list(self.make_lines(width, height))
         lines = self._made[2]
-        background = self.rich_style
+        background = self._background
+        if background is None:
+            background = self._background = self.rich_style
         if y >= len(lines):
             return Strip.blank(width, background)
-        return Strip(lines[y]).adjust_cell_length(width, background)
+        line = lines[y]
+        if self.ascii_only:
+            line = [Segment(text.translate(_ASCII), style) for text, style, _ in line]
+        return Strip(line).adjust_cell_length(width, background)

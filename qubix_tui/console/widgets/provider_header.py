@@ -29,6 +29,8 @@ class Standing:
     age: float | None
     """Seconds since the hub received the newest sample; None before the first."""
     is_stale: bool
+    is_connected: bool
+    """Whether the hub is heard: else the state, too, is of the past."""
     span_label: str
     notice: str | None
     """A sentence about what is shown, where that needs one."""
@@ -66,11 +68,18 @@ class ProviderHeader(LinePanel):
             if record.simulated:
                 line.append(self.text(" SIM", "warn"))
             glyph, style = state_piece(record.state, ascii_only=self.ascii_only)
+            if not standing.is_connected:
+                style = "stale"
             line.append(self.text(f"  {glyph} {record.state}", style))
             if standing.reason:
                 line.append(self.text(f", {safe(standing.reason)}", "label"))
             job = record.current_job_id
-            line.append(self.text(f"   {safe(job)}" if job else "   no job", "value" if job else "label"))
+            line.append(
+                self.text(
+                    f"   {safe(job)}" if job else "   no job",
+                    "value" if job and standing.is_connected else "label",
+                )
+            )
         return self._with_end(line, *self._freshness(standing), width)
 
     def _what(self, standing: Standing, width: int) -> Line:

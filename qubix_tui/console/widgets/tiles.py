@@ -13,7 +13,7 @@ from qubix_tui.console.widgets.line_panel import Line, LinePanel
 GAP: Final = 2
 """Blank cells between two blocks."""
 
-MIN_WIDTH: Final = 34
+MIN_WIDTH: Final = 28
 MIN_HEIGHT: Final = 4
 """Below these a graph in a grid says too little: it has three lines of curve and one of time."""
 
