@@ -7,13 +7,13 @@
 import contextlib
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 import platformdirs
 import psutil
 
-from qubix_tui.protocol import DEFAULT_PORT, tokens
+from qubix_tui.protocol import tokens
 from qubix_tui.protocol.tokens import Role
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -164,8 +164,7 @@ def credentials_for(url: str, role: Role, *, home: Path) -> tuple[str, str | Non
 def _same_hub(asked: str, local: str) -> bool:
     try:
         asked_parts, local_parts = urlsplit(asked), urlsplit(local)
-        asked_port = asked_parts.port or DEFAULT_PORT
-        local_port = local_parts.port
+        asked_port, local_port = _port(asked_parts), _port(local_parts)
     except ValueError:
         return False
     return (
@@ -174,6 +173,11 @@ def _same_hub(asked: str, local: str) -> bool:
         and local_parts.hostname in LOOPBACK_NAMES
         and asked_port == local_port
     )
+
+
+def _port(parts: SplitResult) -> int:
+    """The port that an address means, by the WebSocket standard."""
+    return parts.port or (443 if parts.scheme == "wss" else 80)
 
 
 def _read_hub_record(home: Path) -> HubRecord | None:

@@ -274,9 +274,10 @@ def fit(width: int) -> list[tuple[Column, int]]:
         is_new = key not in widths
         wanted = _NARROW.get(key, BY_KEY[key].width) if is_new else BY_KEY[key].width
         cost = wanted + GAP if is_new else wanted - widths[key]
-        if room >= cost:
-            widths[key] = wanted
-            room -= cost
+        if room < cost:
+            break  # what is worth less must not take its place: a wider table never shows less
+        widths[key] = wanted
+        room -= cost
     for key, most in (("name", 28), ("gpus", 22), ("use", 24), ("location", 20), ("job", 24)):
         if key in widths and room > 0:
             more = min(room, most - widths[key])

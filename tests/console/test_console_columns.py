@@ -1,0 +1,91 @@
+"""The columns of the fleet's table."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from qubix_tui.console.columns import BY_KEY, COLUMNS, GAP, Paint, bar, fit, sort_key, sparkline
+from qubix_tui.console.fleet import Row
+from qubix_tui.protocol.records import ProviderState
+from tests.console.records import NOW, headline, provider
+
+
+@given(st.integers(78, 400))
+def test_columns_fit_any_width(width: int) -> None:
+    """The chosen columns, with their gaps, never take more than there is, in their usual order."""
+    chosen = fit(width)
+    assert sum(cells for _, cells in chosen) + GAP * (len(chosen) - 1) <= width
+    keys = [column.key for column, _ in chosen]
+    assert keys == [column.key for column in COLUMNS if column.key in keys]
+    assert {"trouble", "state", "name", "use", "temp", "age"} <= set(keys)
+
+
+def test_more_room_never_shows_less() -> None:
+    """A wider table has every column of a narrower one."""
+    shown = [{column.key for column, _ in fit(width)} for width in range(78, 260)]
+    assert all(narrow <= wide for narrow, wide in pairwise(shown))
+    assert shown[-1] == set(BY_KEY)
+
+
+def test_the_state_has_a_word_at_80_columns() -> None:
+    """Colour and glyph alone never carry the state."""
+    widths = {column.key: cells for column, cells in fit(78)}
+    assert widths["state"] >= len("● unreachable")
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+@pytest.mark.parametrize("state", list(ProviderState))
+def test_every_cell_draws_whatever_is_unknown(state: ProviderState, ascii_only: bool) -> None:
+    """A row of which nothing is known, and one of which all is, draw in every column; ASCII stays ASCII."""
+    empty = Row(provider("x", state, gpu_model=None, gpu_count=None, price_per_hour=None))
+    full = Row(provider("y", state, simulated=True, location="Oslo"))
+    full.measure(headline("y", gpu_mem_used_mb=1, gpu_mem_total_mb=2, power_w=3.0, power_limit_w=4.0))
+    for row in (empty, full):
+        for column in COLUMNS:
+            for cells in (1, 4, column.width, 30):
+                text = "".join(text for text, _ in column.draw(Paint(row, NOW, ascii_only), cells))
+                assert "None" not in text
+                if ascii_only:
+                    assert text.replace("—", "-").replace("°", "").replace("×", "x").isascii()
+
+
+@given(st.floats(0, 100), st.integers(1, 40), st.booleans())
+def test_bars_have_their_width(percent: float, width: int, ascii_only: bool) -> None:
+    """A bar is exactly as wide as its cell, full only at the top."""
+    text = bar(percent, width, ascii_only=ascii_only)
+    assert cell_len(text) == width
+    assert bar(0, width, ascii_only=ascii_only).strip() == ""
+    assert " " not in bar(100, width, ascii_only=ascii_only)
+
+
+def test_sparklines_leave_the_unknown_blank() -> None:
+    """Unknown is blank and zero is the lowest mark."""
+    assert sparkline([None, 0.0, 100.0], ascii_only=False) == " ▁█"
+    assert sparkline([None, 0.0, 100.0], ascii_only=True) == " _#"
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("key", sorted(BY_KEY))
+def test_unknown_sorts_last_either_way(key: str, reverse: bool) -> None:
+    """Whatever it is sorted by, in either direction, rows without a value stand at the end."""
+    column = BY_KEY[key]
+    rows = []
+    for number in range(6):
+        row = Row(provider(f"n{number}", gpu_count=number or None, location=f"L{number}" if number else None))
+        if number > 1:
+            row.measure(headline(f"n{number}", at=NOW + number, gpu_percent=float(number)))
+        rows.append(row)
+    known = [column.value(row) is not None for row in sorted(rows, key=sort_key(column, reverse=reverse))]
+    assert known == sorted(known, reverse=True)
+
+
+def test_texts_sort_both_ways() -> None:
+    """Names sort up and, reversed, down; a prefix comes before, then after, what it begins."""
+    rows = [Row(provider(name)) for name in ("b", "a", "ab", "c")]
+    up = sorted(rows, key=sort_key(BY_KEY["name"], reverse=False))
+    down = sorted(rows, key=sort_key(BY_KEY["name"], reverse=True))
+    assert [row.name for row in up] == ["a", "ab", "b", "c"]
+    assert [row.name for row in down] == ["c", "b", "ab", "a"]
