@@ -65,11 +65,11 @@ def _collect(stream: IO[str], lines: list[str]) -> None:
 
 @contextmanager
 def running(
-    home: Path, url: str, *options: str, inherit: Sequence[int] = (), **extra: str
+    home: Path, url: str | None, *options: str, inherit: Sequence[int] = (), **extra: str
 ) -> Iterator[RunningAgent]:
-    """Run an agent; whatever it left behind is ended with the block."""
+    """Run an agent (without ``url`` it finds its hub); what it left behind is ended with the block."""
     process = subprocess.Popen(
-        [command("qubix-agent"), "--hub", url, *options],
+        [command("qubix-agent"), *(["--hub", url] if url else []), *options],
         env=environment(home, **{**NO_LIBRARY, **extra}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

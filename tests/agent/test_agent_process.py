@@ -12,7 +12,7 @@ import pytest
 
 from qubix_tui import __version__
 from qubix_tui.protocol.tokens import Role, new_token
-from tests.agent.fake_nvml import BIG, GPU_IS_LOST, FakeNvml
+from tests.agent.fake_nvml import BIG, DRIVER_NOT_LOADED, GPU_IS_LOST, FakeNvml
 from tests.agent.running import NO_LIBRARY, child_of, copy_identity, is_alive, provider, running
 from tests.end_to_end.processes import hub_process, no_process_left, run, wait_for
 
@@ -149,6 +149,30 @@ def test_the_hub_is_killed_and_restarted(tmp_path: Path) -> None:
         with hub_process(tmp_path, port=int(url.rsplit(":", 1)[1])):
             assert agent.registered(2) == provider_id
             wait_for(lambda: seq(url, provider_id) >= 4, "later samples")
+
+
+def test_the_hub_of_this_machine_moves(tmp_path: Path) -> None:
+    """An agent that was given no address follows the hub of its user, which comes back on another port."""
+    with hub_process(tmp_path) as (hub, first), running(tmp_path, None) as agent:
+        provider_id = agent.registered()
+        hub.send_signal(signal.SIGTERM)
+        hub.wait()
+        with hub_process(tmp_path) as (_, second):
+            assert second != first
+            assert agent.registered(2) == provider_id
+            assert agent.said[1].endswith(f" at {second}")
+
+
+def test_a_driver_that_comes_later(tmp_path: Path, nvml: FakeNvml) -> None:
+    """GPUs that come after the registration are in the record soon, without a restart."""
+    home = tmp_path / "home"
+    nvml.set_system(init=f"!{DRIVER_NOT_LOADED}")
+    with hub_process(home) as (_, url), running(home, url, **nvml.environment) as agent:
+        provider_id = agent.registered()
+        assert provider(url, provider_id)["gpuCount"] == 0
+        nvml.set_system(init=None)
+        wait_for(lambda: provider(url, provider_id)["gpuCount"] == 2, "the GPUs in the record")
+        assert provider(url, provider_id)["driverVersion"] == "580.65.06"
 
 
 def test_a_refused_token(tmp_path: Path) -> None:
