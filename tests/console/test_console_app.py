@@ -97,7 +97,7 @@ async def test_an_empty_fleet_says_how_to_add_a_provider() -> None:
 
 
 async def test_keys_move_filter_sort_and_open() -> None:
-    """Arrows move, ``/`` filters as you type, ``s`` and ``R`` sort, Enter opens, Esc comes back to the row."""
+    """Arrows move, ``/`` filters as you type, ``s`` and ``R`` sort, Enter opens, Esc comes back."""
     async with (
         hub() as running,
         machine(running.url, "alpha"),

@@ -53,6 +53,7 @@ class FleetScreen(Screen[None]):
         self._members_changed = False
         self._news_count = -1
         self._query = ""
+        self._query_error: str | None = None
 
     @property
     def console_app(self) -> "QubixApp":
@@ -143,8 +144,10 @@ class FleetScreen(Screen[None]):
             predicate = parse(self._query) if self._query else None
         except QueryError as error:
             event.input.add_class("-wrong")
-            self.query_one("#count", Static).update(str(error))
+            self._query_error = str(error)
+            self._show_count()
             return
+        self._query_error = None
         event.input.remove_class("-wrong")
         self.query_one(FleetTable).show_only(predicate)
         self._show_count()
@@ -235,6 +238,9 @@ class FleetScreen(Screen[None]):
 
     def _show_count(self) -> None:
         table, total = self.query_one(FleetTable), len(self.console_app.fleet.rows)
+        if self._query_error is not None:
+            self.query_one("#count", Static).update(self._query_error)
+            return
         shown = len(table.ids)
         title = {"trouble": "trouble", "minute": "use"}.get(
             table.order.key, BY_KEY[table.order.key].title.lower()
