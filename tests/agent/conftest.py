@@ -1,10 +1,12 @@
 """Fixtures of the agent's tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.agent.fake_nvml import FakeNvml, build
+from tests.agent.reader import Reader
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +22,11 @@ def nvml(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name, value in fake.environment.items():
         monkeypatch.setenv(name, value)
     return fake
+
+
+@pytest.fixture
+def reader() -> Iterator[Reader]:
+    """A reader whose child is ended with the test."""
+    reader = Reader()
+    yield reader
+    reader.sensor.close()
