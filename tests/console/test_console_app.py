@@ -144,6 +144,7 @@ async def test_the_mouse_sorts_and_selects() -> None:
     ):
         await until(pilot, lambda: len(table_of(app).ids) == 2)
         table = table_of(app)
+        await until(pilot, lambda: "NAME" in table.render_line(0).text)
         head = table.render_line(0).text
         await pilot.click(table, offset=(head.index("NAME"), 0))
         assert table.order == SortOrder("name")
