@@ -49,13 +49,15 @@ class Subscriber:
 
 
 class _Group:
-    """The subscribers that share one set of channels, and what is to be written to them."""
+    """The subscribers that share one set of channels, and what is to be written to them.
 
-    __slots__ = ("bytes", "channels", "early", "members", "pending", "shared")
+    A group of one subscriber's own has a set that changes with its subscriptions.
+    """
 
-    def __init__(self, channel_keys: frozenset[str] | set[str], *, shared: bool) -> None:
+    __slots__ = ("bytes", "channels", "early", "members", "pending")
+
+    def __init__(self, channel_keys: frozenset[str] | set[str]) -> None:
         self.channels = channel_keys
-        self.shared = shared
         self.members: dict[Subscriber, None] = {}
         self.pending: list[tuple[bytes, str | None]] = []
         self.bytes = 0
@@ -94,9 +96,7 @@ class Fanout:
             return
         self._counts[channel] = self._counts.get(channel, 0) + 1
         group = subscriber.group
-        if group is not None and not group.shared:
-            assert isinstance(group.channels, set)
-            self.catch_up(subscriber)
+        if group is not None and isinstance(group.channels, set):
             group.channels.add(channel)
             self._hearing.setdefault(channel, {})[group] = None
         else:
@@ -107,7 +107,16 @@ class Fanout:
         if channel not in subscriber.channels:
             return
         self._count_down(channel)
-        self._move(subscriber, subscriber.channels - {channel})
+        group = subscriber.group
+        if (
+            group is not None
+            and isinstance(group.channels, set)
+            and len(group.channels) > SHARED_CHANNELS + 1
+        ):
+            group.channels.remove(channel)
+            self._forget(group, channel)
+        else:
+            self._move(subscriber, subscriber.channels - {channel})
 
     def leave(self, subscriber: Subscriber) -> None:
         """Take a subscriber out; nothing more is written to it."""
@@ -221,13 +230,13 @@ class Fanout:
 
     def _group_for(self, channel_keys: frozenset[str] | set[str]) -> _Group:
         if len(channel_keys) > SHARED_CHANNELS:
-            group = _Group(set(channel_keys), shared=False)
+            group = _Group(set(channel_keys))
         else:
             key = frozenset(channel_keys)
             found = self._shared.get(key)
             if found is not None:
                 return found
-            group = self._shared[key] = _Group(key, shared=True)
+            group = self._shared[key] = _Group(key)
         for channel in channel_keys:
             self._hearing.setdefault(channel, {})[group] = None
         return group
@@ -243,11 +252,14 @@ class Fanout:
         if isinstance(group.channels, frozenset):
             del self._shared[group.channels]
         for channel in group.channels:
-            hearing = self._hearing[channel]
-            del hearing[group]
-            if not hearing:
-                del self._hearing[channel]
+            self._forget(group, channel)
         self._dirty.pop(group, None)
+
+    def _forget(self, group: _Group, channel: str) -> None:
+        hearing = self._hearing[channel]
+        del hearing[group]
+        if not hearing:
+            del self._hearing[channel]
 
     def _count_down(self, channel: str) -> None:
         self._counts[channel] -= 1

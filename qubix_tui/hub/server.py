@@ -38,6 +38,9 @@ from qubix_tui.protocol.types import to_timestamp
 
 HANDSHAKE_SECONDS = 10.0
 
+MAX_TURNED_AWAY = 100
+"""Connections beyond the limits that may wait to be told so; further ones are just cut."""
+
 RESTART_BATCH = 500
 """When the hub stops, so many clients are asked to come back in the same second."""
 
@@ -103,9 +106,11 @@ class Hub(Broadcasts):
         self._services: Services | None = None
         self._caretaker: Caretaker | None = None
         self._server: Server | None = None
+        self._port = config.port
         self._routes = HttpRoutes(self, self._access)
         self._ready = False
         self._connections: set[Session] = set()
+        self._turned_away: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
         self._all_gone = asyncio.Event()
@@ -126,10 +131,8 @@ class Hub(Broadcasts):
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
-        assert self._server is not None
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        """The port that it listens on, once it was started."""
+        return self._port
 
     @property
     def url(self) -> str:
@@ -175,6 +178,7 @@ class Hub(Broadcasts):
         except BaseException:
             await self._engine.close()
             raise
+        self._port = self._server.sockets[0].getsockname()[1]
         self._sweeper = asyncio.create_task(self.caretaker.sweep_for_ever(), name="hub sweep")
         self._ready = True
         _logger.info("listening on %s", self.url)
@@ -219,6 +223,8 @@ class Hub(Broadcasts):
         server, self._server = self._server, None
         if server is None:
             return
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + deadline
         _logger.info("stopping; %d clients are connected", len(self.caretaker.clients))
         self._ready = False
         server.close(close_connections=False)
@@ -228,7 +234,7 @@ class Hub(Broadcasts):
         await self.services.digests.close()
         await self._finish_tasks(deadline / 2)
         self.services.fanout.close()
-        await self._dismiss(deadline)
+        await self._dismiss(max(0.0, ends - loop.time()))
         await server.wait_closed()
         await self._finish_tasks(0)
         await self._engine.close()
@@ -271,6 +277,13 @@ class Hub(Broadcasts):
         self._connections.add(session)
         self._all_gone.clear()
 
+    def may_wait(self, session: Session) -> bool:
+        """Whether a connection that was turned away may wait to be told so."""
+        if len(self._turned_away) >= MAX_TURNED_AWAY:
+            return False
+        self._turned_away.add(session)
+        return True
+
     def session_opened(self, session: Session) -> None:
         """The handshake is over."""
         self.caretaker.opened(session)
@@ -284,6 +297,7 @@ class Hub(Broadcasts):
             goodbye: Its client closed it, and cleanly.
         """
         self._connections.discard(session)
+        self._turned_away.discard(session)
         self.caretaker.closed(session)
         if self._ready:
             self.services.providers.disconnected(session, goodbye=goodbye)
@@ -314,14 +328,17 @@ class Hub(Broadcasts):
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Judge a handshake (None lets it through), or answer a request for a page."""
         session = cast("Session", connection)
+        if session.refusal is not None:
+            refusal = session.refusal
+            return error_response(request, 503, refusal.message, retry_after=refusal.retry_after)
         try:
             identity = self._identify(session, request)
             if "websocket" not in request.headers.get("Upgrade", "").lower():
                 return self._routes.respond(request, identity)
-            refusal = self._access.check_host(request.headers.get_all("Host"))
-            refusal = refusal or self._access.check_origin(request.headers.get_all("Origin"))
-            if refusal is not None:
-                return error_response(request, refusal.status, refusal.message)
+            judged = self._access.check_host(request.headers.get_all("Host"))
+            judged = judged or self._access.check_origin(request.headers.get_all("Origin"))
+            if judged is not None:
+                return error_response(request, judged.status, judged.message)
             if request.path.partition("?")[0] != "/":
                 return error_response(request, 404, "WebSocket clients connect to the path /")
             assert session.place is not None

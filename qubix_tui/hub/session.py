@@ -21,7 +21,6 @@ replies, or pongs, which the library writes without looking at the buffer.
 
 import asyncio
 import logging
-import math
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
@@ -83,6 +82,10 @@ class SessionOwner(Protocol):
         """A connection was accepted; its handshake is to come."""
         ...
 
+    def may_wait(self, session: "Session") -> bool:
+        """Whether a connection that was turned away may wait to be told so."""
+        ...
+
     def session_opened(self, session: "Session") -> None:
         """The handshake is over."""
         ...
@@ -118,6 +121,8 @@ class Session(ServerConnection):
         self.identity = Identity(Role.NOBODY)
         self.address = ""
         self.place: Place | None = None
+        self.refusal: ProtocolError | None = None
+        """Why it was turned away."""
         self.outbox = Outbox(self, services.outbox_bytes)
         self.subscriber = Subscriber(self.outbox)
         self.limiter = ConnectionLimiter(services.limits, services.clock)
@@ -241,9 +246,10 @@ class Session(ServerConnection):
             self.place = self.services.admission.arrive(self.address)
         except ProtocolError as error:
             self.services.telemetry.rate_limited += 1
-            self.transport.write(_unavailable(error))
-            self.transport.close()
-            self._cut_after(CLOSING_SECONDS)
+            # It is told so once it has asked: a client may not expect an answer before that.
+            self.refusal = error
+            if not self.owner.may_wait(self):
+                self.cut()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give up everything that the connection had."""
@@ -340,16 +346,3 @@ class Session(ServerConnection):
         received = self.protocol.close_rcvd
         first = self.protocol.close_rcvd_then_sent is True
         return received is not None and first and received.code in {1000, 1001}
-
-
-def _unavailable(error: ProtocolError) -> bytes:
-    """Answer a connection that is turned away before it has asked for anything."""
-    body = f"{error.message}\n".encode()
-    head = (
-        "HTTP/1.1 503 Service Unavailable\r\n"
-        "Connection: close\r\n"
-        "Content-Type: text/plain; charset=utf-8\r\n"
-        f"Retry-After: {math.ceil(error.retry_after or 1)}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body

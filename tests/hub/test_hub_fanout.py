@@ -207,7 +207,9 @@ async def test_deliveries_are_counted_by_type() -> None:
 CHANNELS = [f"provider:{number}" for number in range(SHARED_CHANNELS + 4)]
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["subscribe", "unsubscribe", "publish", "publish", "flush", "catch_up", "leave"]),
+        st.sampled_from(
+            ["subscribe", "subscribe_all", "unsubscribe", "publish", "publish", "flush", "catch_up", "leave"]
+        ),
         st.integers(0, 3),
         st.sampled_from([*CHANNELS, "provider:*", "marketplace"]),
     ),
@@ -231,6 +233,10 @@ def test_grouping_changes_nothing_of_what_each_reader_gets(steps: list[tuple[str
                 case "subscribe":
                     fanout.subscribe(reader.subscriber, channel)
                     channels[who].add(channel)
+                case "subscribe_all":
+                    for key in CHANNELS:
+                        fanout.subscribe(reader.subscriber, key)
+                    channels[who].update(CHANNELS)
                 case "unsubscribe":
                     fanout.unsubscribe(reader.subscriber, channel)
                     channels[who].discard(channel)

@@ -377,7 +377,7 @@ async def test_a_late_sweep_counts_nobodys_silence(
 
 
 async def test_a_full_hub_turns_away_with_a_sentence() -> None:
-    """503 before the handshake; a place that becomes free is given again."""
+    """503 in place of the handshake; a place that becomes free is given again."""
     from qubix_tui.hub.limits import Limits
 
     async with running(HubConfig(port=0, limits=Limits(connections=2))) as hub:
@@ -390,6 +390,23 @@ async def test_a_full_hub_turns_away_with_a_sentence() -> None:
         async with await hub.client():
             pass
         await second.socket.close()
+
+
+async def test_only_some_wait_to_be_told_that_the_hub_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that ask for nothing can't use up its descriptors."""
+    from qubix_tui.hub.limits import Limits
+
+    monkeypatch.setattr("qubix_tui.hub.server.MAX_TURNED_AWAY", 1)
+    config = HubConfig(port=0, limits=Limits(connections=1))
+    async with running(config) as hub, await hub.client():
+        _, waiting = await asyncio.open_connection("127.0.0.1", hub.hub.port)
+        await eventually(lambda: hub.hub.telemetry.rate_limited == 1)
+        reader, cut = await asyncio.open_connection("127.0.0.1", hub.hub.port)
+        async with asyncio.timeout(SECONDS):
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        cut.close()
+        waiting.close()
 
 
 async def test_a_flood_is_refused_then_closed() -> None:

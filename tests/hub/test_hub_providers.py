@@ -337,6 +337,24 @@ async def test_what_the_store_does_not_take_did_not_happen(clock: ManualClock) -
         assert [kind for _, kind in kinds(await watcher.heard())] == ["PROVIDER_REGISTERED", "unreachable"]
 
 
+async def test_a_goodbye_that_was_not_stored_is_made_up_for(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, as every sweep that fails; its silence takes the provider offline once the store is back."""
+    engine = FailingEngine(clock=clock)
+    async with running(engine=engine, clock=clock) as hub:
+        agent = await hub.agent()
+        provider_id = (await agent.register())["data"]["providerId"]
+        engine.failing = True
+        await agent.socket.close()
+        await eventually(lambda: f"the new state of {provider_id} was not stored" in caplog.text)
+        clock.advance(45)
+        await eventually(lambda: "the state of silent providers was not stored" in caplog.text)
+        assert state_of(hub, provider_id) == "available"
+        engine.failing = False
+        await eventually(lambda: state_of(hub, provider_id) == "offline")
+
+
 async def test_a_hub_that_was_held_up_declares_nobody_gone(hub: Running, clock: ManualClock) -> None:
     """Neither providers nor clients: what they sent meanwhile is read first."""
     async with await hub.agent() as agent, await hub.client() as client:
