@@ -1,6 +1,7 @@
 """The `qubix-agent` command."""
 
 import argparse
+import contextlib
 import logging
 import math
 import os
@@ -144,7 +145,7 @@ def run_agent(arguments: argparse.Namespace) -> int:
                 state,
                 lifeline=arguments.lifeline,
                 insecure=arguments.insecure,
-                report=lambda line: print(line, flush=True),
+                report=report,
                 complain=complain,
             )
             asyncio.run(service.run())
@@ -191,9 +192,20 @@ def show(metrics: "Metrics", *, as_json: bool) -> None:
         print("\n".join(lines(metrics)), end="\n\n" if sys.stdout.isatty() else "\n", flush=True)
 
 
+def report(line: str) -> None:
+    """Say one line on stdout."""
+    _write(1, line)
+
+
 def complain(sentence: str) -> None:
     """Say one sentence on stderr."""
-    print(f"qubix-agent: {sentence}", file=sys.stderr, flush=True)
+    _write(2, f"qubix-agent: {sentence}")
+
+
+def _write(descriptor: int, line: str) -> None:
+    # A full disk, or a reader that has gone, is no reason to stop; nor may a rest in a buffer fail at exit.
+    with contextlib.suppress(OSError):
+        os.write(descriptor, f"{line}\n".encode())
 
 
 def default_name() -> str | None:
