@@ -340,7 +340,7 @@ async def test_what_the_store_does_not_take_did_not_happen(clock: ManualClock) -
 async def test_a_goodbye_that_was_not_stored_is_made_up_for(
     clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged, as every sweep that fails; its silence takes the provider offline once the store is back."""
+    """It is logged, as every sweep that fails; once the store is back, silence takes the provider offline."""
     engine = FailingEngine(clock=clock)
     async with running(engine=engine, clock=clock) as hub:
         agent = await hub.agent()
