@@ -209,7 +209,7 @@ class FleetScreen(Screen[None]):
         shown = sentence if sentence is not None and fleet.rows else None
         self.set_class(shown is not None, "-trouble")
         if shown is not None:
-            self.query_one("#banner", Static).update(shown)
+            self._write("#banner", shown)
         elif not fleet.rows:
             self._show_body()
 
@@ -219,7 +219,7 @@ class FleetScreen(Screen[None]):
         words = "" if table.ids else self._empty_words()
         self.set_class(bool(words), "-empty")
         if words:
-            self.query_one("#empty", Static).update(words)
+            self._write("#empty", words)
 
     def _empty_words(self) -> str:
         app = self.console_app
@@ -239,7 +239,7 @@ class FleetScreen(Screen[None]):
     def _show_count(self) -> None:
         table, total = self.query_one(FleetTable), len(self.console_app.fleet.rows)
         if self._query_error is not None:
-            self.query_one("#count", Static).update(self._query_error)
+            self._write("#count", self._query_error)
             return
         shown = len(table.ids)
         title = {"trouble": "trouble", "minute": "use"}.get(
@@ -247,7 +247,13 @@ class FleetScreen(Screen[None]):
         )
         turned = ", reversed" if table.order.reverse else ""
         count = f"{shown} of {total}" if shown != total else f"{total}"
-        self.query_one("#count", Static).update(f"{count}, by {title}{turned}")
+        self._write("#count", f"{count}, by {title}{turned}")
+
+    def _write(self, selector: str, words: str) -> None:
+        """Put words on the screen if they are not there already: each change costs a layout."""
+        line = self.query_one(selector, Static)
+        if line.content != words:
+            line.update(words)
 
     def _show_preview(self) -> None:
         if not (self.has_class("-side") or self.has_class("-below")):
