@@ -193,7 +193,7 @@ async def test_simulated_data_is_labelled() -> None:
         console(running.url, (80, 24)) as (app, pilot),
     ):
         await until(pilot, lambda: len(table_of(app).ids) == 1)
-        assert " SIM" in table_of(app).render_line(1).text
+        await until(pilot, lambda: " SIM" in table_of(app).render_line(1).text)
         await until(pilot, lambda: "SIM" in app.screen.query_one("TopBar").render_line(0).text)
 
 
