@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from qubix_tui.console.format import (
+    MIB_PER_GIB,
     UNKNOWN,
     format_mem,
     format_percent,
@@ -109,6 +110,7 @@ def facts(gpu: GpuMetrics) -> list[Fact]:
     slowdown = gpu.temp_slowdown_c
     limit = "" if slowdown is None else f"slows at {format_temp(slowdown)}"
     rates = gpu.pcie_rx_bytes_per_sec, gpu.pcie_tx_bytes_per_sec
+    pcie = UNKNOWN if rates == (None, None) else f"↓{format_rate(rates[0])} ↑{format_rate(rates[1])}"
     table = [
         Fact("use", format_percent(gpu.util_percent)),
         Fact("memory", format_mem(gpu.mem_used_mb, gpu.mem_total_mb)),
@@ -116,7 +118,7 @@ def facts(gpu: GpuMetrics) -> list[Fact]:
         Fact("power", format_power(gpu.power_w, gpu.power_limit_w), power_style(gpu)),
         Fact("clocks", clocks(gpu)),
         Fact("fan", format_percent(gpu.fan_percent)),
-        Fact("PCIe", f"↓{format_rate(rates[0])} ↑{format_rate(rates[1])}" if any(rates) else UNKNOWN),
+        Fact("PCIe", pcie),
         Fact("energy", energy(gpu.energy_j)),
     ]
     return table + _processes(gpu)
@@ -144,9 +146,9 @@ def _processes(gpu: GpuMetrics) -> list[Fact]:
     largest = sorted(gpu.processes, key=lambda process: process.mem_used_mb or 0, reverse=True)
     rows: list[Fact] = []
     for process in largest:
-        used = format_mem(process.mem_used_mb, None)
         name = safe(process.name or f"pid {process.pid}")
-        rows.append(Fact("" if rows else "runs", f"{name} {used}"))
+        used = "" if process.mem_used_mb is None else f" {process.mem_used_mb / MIB_PER_GIB:.1f}G"
+        rows.append(Fact("" if rows else "runs", name + used))
     return rows
 
 

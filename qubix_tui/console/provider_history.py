@@ -93,6 +93,7 @@ class ProviderHistory:
         self._is_live: list[bool] = []
         self._columns: dict[Metric, array[float]] = {}
         self._hold = MIN_HOLD_SECONDS
+        self._seq: int | None = None
         self._throttled: dict[int, deque[tuple[float, frozenset[str]]]] = {}
         self._placed: dict[Window, list[tuple[int, int, int]]] = {}
 
@@ -125,8 +126,9 @@ class ProviderHistory:
         self._placed.clear()
         if self._is_live and self._is_live[-1] and moment - self._begins[-1] < MERGE_SECONDS:
             self._raise_last(values)
+            self._seq = metrics.seq
         else:
-            self._learn_interval(moment)
+            self._learn_pace(moment, metrics.seq)
             self._append(moment, values)
         for gpu in metrics.gpus:
             if gpu.throttle is not None:
@@ -135,22 +137,23 @@ class ProviderHistory:
         return True
 
     def fill(self, points: Iterable[HistoryPoint]) -> None:
-        """Take in the hub's history. It only fills steps in which no live sample is known.
+        """Take in the hub's history. It only fills time of which no live sample is known.
 
         Args:
             points: In any order; each stands for `STEP_SECONDS` from its timestamp on.
         """
-        live = [begin for begin, is_live in zip(self._begins, self._is_live, strict=True) if is_live]
-        known = {begin: row for row, begin in enumerate(self._begins)}
-        added: dict[float, dict[Metric, float]] = {}
+        live = [row for row, is_live in enumerate(self._is_live) if is_live]
+        live_begins = [self._begins[row] for row in live]
+        known = set(self._begins)
+        added: dict[float, tuple[float, dict[Metric, float]]] = {}
         for point in points:
             begin = from_timestamp(point.timestamp)
-            after = bisect_right(live, begin)
-            is_seen = (after and live[after - 1] == begin) or (
-                after < len(live) and live[after] < begin + STEP_SECONDS
-            )
-            if not is_seen and begin not in known:
-                added[begin] = _values_of_point(point)
+            end = begin + STEP_SECONDS
+            before = bisect_left(live_begins, end)
+            if before and live_begins[before - 1] >= begin:
+                begin = self._ends[live[before - 1]]
+            if begin < end and begin not in known:
+                added[begin] = end, _values_of_point(point)
         if added:
             self._placed.clear()
             self._merge(added)
@@ -202,14 +205,19 @@ class ProviderHistory:
         self._placed[window] = places
         return places
 
-    def _learn_interval(self, moment: float) -> None:
-        """Let what the provider's pace is decide how long a value lasts."""
-        if self._is_live and self._is_live[-1]:
-            interval = moment - self._begins[-1]
-            if interval <= MAX_HOLD_SECONDS:
-                self._hold = min(MAX_HOLD_SECONDS, max(MIN_HOLD_SECONDS, 2.5 * interval))
-                # Only now is it known that what came before lasted this long.
-                self._ends[-1] = max(self._ends[-1], min(moment, self._begins[-1] + self._hold))
+    def _learn_pace(self, moment: float, seq: int | None) -> None:
+        """Let the time between two samples in a row decide how long a value lasts.
+
+        Where ``seq`` jumps something was missed: that is a gap, and no pace.
+        """
+        before, self._seq = self._seq, seq
+        if before is None or seq != before + 1 or not (self._is_live and self._is_live[-1]):
+            return
+        interval = moment - self._begins[-1]
+        if interval <= MAX_HOLD_SECONDS:
+            self._hold = min(MAX_HOLD_SECONDS, max(MIN_HOLD_SECONDS, 2.5 * interval))
+            # Only now is it known that what came before lasted this long.
+            self._ends[-1] = max(self._ends[-1], moment)
 
     def _append(self, moment: float, values: dict[Metric, float]) -> None:
         if self._ends:
@@ -232,12 +240,12 @@ class ProviderHistory:
             if not column[-1] >= value:
                 column[-1] = value
 
-    def _merge(self, added: dict[float, dict[Metric, float]]) -> None:
-        """Put the hub's steps among the rows, in order of time."""
+    def _merge(self, added: dict[float, tuple[float, dict[Metric, float]]]) -> None:
+        """Put rows, each with its end and its values, among the others in order of time."""
         old_rows = {begin: row for row, begin in enumerate(self._begins)}
         begins = sorted([*self._begins, *added])
-        metrics = {metric for values in added.values() for metric in values} | self._columns.keys()
-        ends = [begin + STEP_SECONDS if begin in added else self._ends[old_rows[begin]] for begin in begins]
+        metrics = {metric for _, values in added.values() for metric in values} | self._columns.keys()
+        ends = [added[begin][0] if begin in added else self._ends[old_rows[begin]] for begin in begins]
         for row, follower in enumerate(begins[1:]):
             ends[row] = min(ends[row], follower)
         columns = {}
@@ -246,7 +254,7 @@ class ProviderHistory:
             columns[metric] = array(
                 "d",
                 [
-                    added[begin].get(metric, _NAN)
+                    added[begin][1].get(metric, _NAN)
                     if begin in added
                     else _NAN
                     if old is None
