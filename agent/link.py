@@ -67,6 +67,7 @@ class Link:
         self._connection.on_open(self._greet)
         self._sent_spec: ProviderSpec | None = None
         self._said: str | None = None
+        self._unsent: Sample | None = None
         self._update: asyncio.Task[None] | None = None
 
     @property
@@ -88,12 +89,15 @@ class Link:
     def send(self, sample: Sample) -> bool:
         """Send one sample, the sign of life; False where there is no connection to send it on.
 
+        The newest that could not be sent follows the next registration: a hub that is back is soon current.
         A record that changed since it was registered (the driver was loaded, a GPU came) is registered again.
         """
         if not self.is_open:
+            self._unsent = sample
             self.say(self._connection.last_error)
             return False
         sent = self._connection.send(METRICS, PublishMetrics(metrics=sample.metrics))
+        self._unsent = None if sent else sample
         if self._spec() != self._sent_spec and (self._update is None or self._update.done()):
             self._update = asyncio.get_running_loop().create_task(self._register_again())
         return sent
@@ -101,6 +105,9 @@ class Link:
     async def _greet(self) -> None:
         provider_id = await self._register()
         self._said = None
+        if self._unsent is not None:
+            self._connection.send(METRICS, PublishMetrics(metrics=self._unsent.metrics))
+            self._unsent = None
         self._registered(provider_id)
 
     async def _register(self) -> str:

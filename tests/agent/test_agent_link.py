@@ -99,14 +99,22 @@ async def test_it_registers_again_after_a_loss(hub: ScriptedHub, owner: Owner) -
     await until(lambda: len(owner.registered) == 2)
 
 
-async def test_a_sample_without_a_connection_is_not_kept(hub: ScriptedHub, owner: Owner) -> None:
-    """What can't be sent is gone: the next sample is the truth."""
+async def test_the_newest_sample_follows_the_registration(hub: ScriptedHub, owner: Owner) -> None:
+    """Of what could not be sent the newest goes out once, with the registration; what is older is gone."""
     assert not owner.link.send(sample(1))
+    assert not owner.link.send(sample(2))
     await owner.link.start()
     await until(lambda: owner.link.is_open)
-    owner.link.send(sample(2))
-    metrics = await (await hub.peer()).request(METRICS)
-    assert metrics.data.metrics.seq == 2
+    assert owner.link.send(sample(3))
+    peer = await hub.peer(1)
+    await peer.request(METRICS, 2)
+    peer.cut()
+    again = await hub.peer(2)
+    await until(lambda: owner.link.is_open and len(owner.registered) == 2)
+    owner.link.send(sample(4))
+    await again.request(METRICS)
+    sent = [[one.data.metrics.seq for one in each.requests if one.type == METRICS] for each in (peer, again)]
+    assert sent == [[2, 3], [4]]
 
 
 async def test_each_reason_is_said_once(hub: ScriptedHub, owner: Owner) -> None:
