@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.style import Style
 from textual.app import App, ComposeResult
 
 from qubix_tui.console.braille import ascii_rows, braille_rows, nice_ceiling
@@ -34,6 +35,13 @@ class GraphApp(App[None]):
     def compose(self) -> ComposeResult:
         """Put the graph on the screen."""
         yield self.graph
+
+
+class PlainGraph(Graph):
+    """A graph outside of an app, without colours."""
+
+    def style(self, name: str) -> Style:
+        return Style.null()
 
 
 def trace(
@@ -103,11 +111,9 @@ def test_an_axis_grows_and_never_shrinks() -> None:
     assert [scale.fit(value) for value in (None, 0, 3, 70, 2, None)] == [1, 1, 5, 100, 100, 100]
 
 
-async def test_a_graph_has_its_axes_and_fills_its_room() -> None:
+def test_a_graph_has_its_axes_and_fills_its_room() -> None:
     """Top, name, bottom, span and `now` are told, and every line is as wide as the widget."""
-    app = GraphApp()
-    async with app.run_test():
-        lines = texts(draw(app.graph, trace(), 40, 8))
+    lines = texts(draw(PlainGraph(), trace(), 40, 8))
     assert [cell_len(line) for line in lines] == [40] * 8
     assert lines[0].startswith(" 100% ┤")
     assert lines[1].startswith("  use │")
@@ -117,40 +123,32 @@ async def test_a_graph_has_its_axes_and_fills_its_room() -> None:
     assert set(lines[6][AXIS_WIDTH:]) == {"⣿"}
 
 
-async def test_a_low_graph_is_curve_alone() -> None:
+def test_a_low_graph_is_curve_alone() -> None:
     """In one or two lines there is no room for labels: the whole width is the curve's."""
-    app = GraphApp()
-    async with app.run_test():
-        assert texts(draw(app.graph, trace(), 10, 1)) == ["⣤" * 10]
-        assert texts(draw(app.graph, trace(), 10, 2)) == [" " * 10, "⣿" * 10]
+    assert texts(draw(PlainGraph(), trace(), 10, 1)) == ["⣤" * 10]
+    assert texts(draw(PlainGraph(), trace(), 10, 2)) == [" " * 10, "⣿" * 10]
 
 
-async def test_a_mark_is_a_thin_line_with_its_name() -> None:
+def test_a_mark_is_a_thin_line_with_its_name() -> None:
     """An event is a line through blank and filled cells, its name below it."""
-    app = GraphApp()
-    async with app.run_test():
-        lines = texts(draw(app.graph, trace(marks=[Mark(END - 30, "train-7f")]), 40, 8))
+    lines = texts(draw(PlainGraph(), trace(marks=[Mark(END - 30, "train-7f")]), 40, 8))
     at = lines[0].index("│")
     assert lines[7].index("train-7f") == at
     assert [line[at] for line in lines[:7]] == ["│", "│", "│", "⣤", "│", "│", "│"]
 
 
-async def test_a_mark_at_the_edge_has_its_name_beside_now() -> None:
+def test_a_mark_at_the_edge_has_its_name_beside_now() -> None:
     """An event of this moment is named at once, left of `now`; one before the window is not there."""
-    app = GraphApp()
     marks = [Mark(END - 100, "old"), Mark(END - 0.1, "train-7f")]
-    async with app.run_test():
-        lines = texts(draw(app.graph, trace(marks=marks), 40, 8))
+    lines = texts(draw(PlainGraph(), trace(marks=marks), 40, 8))
     assert lines[7].endswith("train-7f now")
     assert not any("old" in line for line in lines)
 
 
-async def test_a_mark_without_room_for_its_name_is_a_line() -> None:
+def test_a_mark_without_room_for_its_name_is_a_line() -> None:
     """Names never overlap: the newest is told, and the lines of all are there."""
-    app = GraphApp()
     marks = [Mark(END - 30, "first-job"), Mark(END - 24, "second-job")]
-    async with app.run_test():
-        lines = texts(draw(app.graph, trace(marks=marks), 40, 8))
+    lines = texts(draw(PlainGraph(), trace(marks=marks), 40, 8))
     assert lines[0].count("│") == 2
     assert "second-job" in lines[7]
     assert "first-job" not in lines[7]
@@ -159,7 +157,7 @@ async def test_a_mark_without_room_for_its_name_is_a_line() -> None:
 @given(st.lists(st.none() | st.floats(0, 100), min_size=66, max_size=66), st.floats(0, 60))
 def test_a_mark_never_covers_a_peak(values: list[float | None], age: float) -> None:
     """The highest dots of every column are the same with a mark as without."""
-    panel = _Plain()
+    panel = PlainGraph()
     plain = texts(draw(panel, trace(values), 40, 9))[:8]
     marked = texts(draw(panel, trace(values, marks=[Mark(END - age, "x")]), 40, 9))[:8]
     for row, (before, after) in enumerate(zip(plain, marked, strict=True)):
@@ -169,7 +167,7 @@ def test_a_mark_never_covers_a_peak(values: list[float | None], age: float) -> N
                 assert before[column] == " " or (before[column] == "⣿" and above != " ")
 
 
-async def test_the_picture_scrolls_and_does_not_flicker() -> None:
+def test_the_picture_scrolls_and_does_not_flicker() -> None:
     """When time moves on by a column, each peak moves by a column and keeps its height."""
     history = ProviderHistory()
     for second in range(60):
@@ -242,16 +240,9 @@ async def test_without_a_trace_it_is_blank() -> None:
         assert {app.graph.render_line(row).text for row in range(8)} == {" " * 40}
 
 
-class _Plain(Graph):
-    """A graph outside of an app, without colours."""
-
-    def style(self, name: str) -> object:  # type: ignore[override]
-        return None
-
-
 @pytest.mark.parametrize("width", range(1, 12))
 def test_it_bears_any_width(width: int) -> None:
     """However narrow, lines are given, none of them longer than the axis and a cell."""
     for height in range(1, 8):
-        for line in texts(draw(_Plain(), trace(marks=[Mark(END, "x")]), width, height)):
+        for line in texts(draw(PlainGraph(), trace(marks=[Mark(END, "x")]), width, height)):
             assert cell_len(line) <= max(width, AXIS_WIDTH + 1)

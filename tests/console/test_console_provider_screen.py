@@ -403,6 +403,24 @@ async def test_ascii_only_reaches_every_line() -> None:
     assert [line for line in lines[:-1] if not line.isascii()] == []
 
 
+async def test_another_theme_recolours_everything() -> None:
+    """Panels that are on the screen take the colours of a new theme at once."""
+    async with stage() as shown:
+        shown.connection.snapshot(record(), metrics(), history())
+        await shown.text()
+        for theme in ("qubix-light", "qubix-contrast"):
+            shown.app.theme = theme
+            await shown.pilot.pause()
+            accent = shown.app.get_css_variables()["accent"].lower()
+            background = shown.app.get_css_variables()["background"].lower()
+            for panel in (shown.screen.query_one(GpuPanel), shown.screen.query_one(HostPanel)):
+                segments = [segment for row in range(panel.size.height) for segment in panel.render_line(row)]
+                colours = {style.color.name for _, style, _ in segments if style and style.color}
+                grounds = {style.bgcolor.name for _, style, _ in segments if style and style.bgcolor}
+                assert accent in colours
+                assert grounds == {background}
+
+
 @pytest.mark.parametrize("width", [40, 80, 120, 200, 300])
 @pytest.mark.parametrize("height", [1, 10, 19, 36, 56])
 def test_panels_have_room(width: int, height: int) -> None:

@@ -87,8 +87,9 @@ class ProviderScreen(Screen[None]):
         yield TopBar("provider", app.url, ascii_only=ascii_only)
         yield ProviderHeader(ascii_only=ascii_only)
         yield Static(id="gpu-note", markup=False)
-        yield GpuGrid(ascii_only=ascii_only)
-        yield HostPanel(ascii_only=ascii_only)
+        host = HostPanel(ascii_only=ascii_only)
+        yield GpuGrid(palette=host)
+        yield host
         yield Footer()
 
     def on_mount(self) -> None:

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from textual.containers import VerticalScroll
 
 from qubix_tui.console.widgets.gpu_panel import GpuPanel
+from qubix_tui.console.widgets.line_panel import LinePanel
 
 MIN_COLUMN_WIDTH: Final = 38
 
@@ -52,12 +53,12 @@ class GpuGrid(VerticalScroll):
     """The panels of a provider's GPUs. It scrolls where they are too many.
 
     Args:
-        ascii_only: Whether glyphs beyond ASCII are to be avoided.
+        palette: Lends the panels their styles.
     """
 
-    def __init__(self, *, ascii_only: bool = False) -> None:
+    def __init__(self, palette: LinePanel) -> None:
         super().__init__()
-        self._ascii_only = ascii_only
+        self._palette = palette
         self._panels: list[GpuPanel] = []
 
     @property
@@ -70,7 +71,7 @@ class GpuGrid(VerticalScroll):
         if count == len(self._panels):
             return
         self.remove_children(self._panels[count:])
-        added = [GpuPanel(index, ascii_only=self._ascii_only) for index in range(len(self._panels), count)]
+        added = [GpuPanel(index, self._palette) for index in range(len(self._panels), count)]
         self._panels = [*self._panels[:count], *added]
         self.mount_all(added)
         self._arrange()

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Final
 
+from rich.style import Style
+
 from qubix_tui.console import gpu_words
 from qubix_tui.console.format import UNKNOWN, format_mem, format_percent, format_power, format_temp
 from qubix_tui.console.gpu_words import Condition
 from qubix_tui.console.provider_history import Metric
 from qubix_tui.console.widgets.graph import MIN_LABELLED_HEIGHT, GrowingScale, Trace, draw
-from qubix_tui.console.widgets.line_panel import Line, LinePanel
+from qubix_tui.console.widgets.line_panel import Line, LinePanel, LineWidget
 from qubix_tui.console.widgets.tiles import GAP, beside, cut, tiles, widen
 from qubix_tui.console.widgets.timeline import Timeline
 from qubix_tui.protocol.records import GpuInfo, GpuMetrics
@@ -34,17 +36,18 @@ RESERVED_WIDTH: Final = 9
 """Cells that the numbers leave for words about what is out of the ordinary."""
 
 
-class GpuPanel(LinePanel):
+class GpuPanel(LineWidget):
     """One GPU of a provider, in as much detail as its size allows.
 
     Args:
         index: Which of the provider's GPUs it shows.
-        ascii_only: Whether glyphs beyond ASCII are to be avoided.
+        palette: Lends it its styles: Textual would work a dozen of them out for each of many panels.
     """
 
-    def __init__(self, index: int, *, ascii_only: bool = False) -> None:
-        super().__init__(ascii_only=ascii_only)
+    def __init__(self, index: int, palette: LinePanel) -> None:
+        super().__init__(ascii_only=palette.ascii_only)
         self.index = index
+        self._palette = palette
         self._gpu: GpuMetrics | None = None
         self._info: GpuInfo | None = None
         self._timeline: Timeline | None = None
@@ -64,6 +67,10 @@ class GpuPanel(LinePanel):
         """
         self._gpu, self._info, self._timeline = gpu, info, timeline
         self.changed(stale=stale)
+
+    def component_style(self, component: str) -> Style:
+        """Give the style of a component class, which is the palette's."""
+        return self._palette.component_style(component)
 
     def make_lines(self, width: int, height: int) -> Sequence[Line]:
         """Give the panel's lines, tall or flat by the room there is."""

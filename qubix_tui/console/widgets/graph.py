@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from qubix_tui.console.braille import ASCII_FULL_CELL, FULL_CELL, ascii_rows, braille_rows, nice_ceiling
 from qubix_tui.console.provider_history import Window
-from qubix_tui.console.widgets.line_panel import Line, LinePanel
+from qubix_tui.console.widgets.line_panel import Line, LinePanel, LineWidget
 
 LABEL_WIDTH: Final = 5
 AXIS_WIDTH: Final = LABEL_WIDTH + 2
@@ -80,7 +80,7 @@ class GrowingScale:
         return self._top or 1.0
 
 
-def draw(panel: LinePanel, trace: Trace, width: int, height: int, *, axis: bool = True) -> list[Line]:
+def draw(panel: LineWidget, trace: Trace, width: int, height: int, *, axis: bool = True) -> list[Line]:
     """Draw a graph with its axes in the styles of a panel.
 
     Args:
@@ -140,7 +140,7 @@ class Graph(LinePanel):
         return [] if self._trace is None or not width else draw(self, self._trace, width, height)
 
 
-def _axis(panel: LinePanel, trace: Trace, glyphs: Glyphs, row: int, rows: int) -> Line:
+def _axis(panel: LineWidget, trace: Trace, glyphs: Glyphs, row: int, rows: int) -> Line:
     label = trace.top_label if row == 0 else "0" if row == rows - 1 else ""
     name = trace.name if row == 1 else ""
     tick = glyphs.tick if label else glyphs.axis
@@ -170,7 +170,7 @@ def _edge_styles(peaks: Sequence[float | None], bands: Sequence[tuple[float, str
 
 
 def _curve(
-    panel: LinePanel, text: str, above: str, edge: Sequence[str], marks: Mapping[int, str], glyphs: Glyphs
+    panel: LineWidget, text: str, above: str, edge: Sequence[str], marks: Mapping[int, str], glyphs: Glyphs
 ) -> Line:
     """Give one line of a curve: its edge in colour, what is below dimmed, marks as lines.
 

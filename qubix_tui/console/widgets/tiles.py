@@ -8,7 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 
 from qubix_tui.console.widgets.graph import Trace, draw
-from qubix_tui.console.widgets.line_panel import Line, LinePanel
+from qubix_tui.console.widgets.line_panel import Line, LineWidget
 
 GAP: Final = 2
 """Blank cells between two blocks."""
@@ -26,7 +26,7 @@ def cut(text: str, width: int) -> str:
     return text if cell_len(text) <= width else set_cell_size(text, max(0, width - 1)) + "…"[:width]
 
 
-def widen(panel: LinePanel, line: Line, width: int) -> Line:
+def widen(panel: LineWidget, line: Line, width: int) -> Line:
     """Give a line of exactly ``width`` cells: what is missing is blank, what is too long is cut."""
     length = sum(segment.cell_length for segment in line)
     if length <= width:
@@ -40,7 +40,7 @@ def widen(panel: LinePanel, line: Line, width: int) -> Line:
     return kept
 
 
-def beside(panel: LinePanel, blocks: Sequence[tuple[Sequence[Line], int]]) -> list[Line]:
+def beside(panel: LineWidget, blocks: Sequence[tuple[Sequence[Line], int]]) -> list[Line]:
     """Put blocks of lines beside each other, `GAP` apart.
 
     Args:
@@ -58,7 +58,7 @@ def beside(panel: LinePanel, blocks: Sequence[tuple[Sequence[Line], int]]) -> li
     return lines
 
 
-def tiles(panel: LinePanel, traces: Sequence[Trace], width: int, height: int) -> list[Line]:
+def tiles(panel: LineWidget, traces: Sequence[Trace], width: int, height: int) -> list[Line]:
     """Draw as many of the graphs, the first ones, as there is room for.
 
     Args:
