@@ -116,6 +116,8 @@ def _draw_name(paint: Paint, width: int) -> Sequence[Piece]:
 
 def _draw_use(paint: Paint, width: int) -> Sequence[Piece]:
     use = paint.row.use
+    if use is None and paint.row.record.gpu_count == 0:
+        return [("no GPU", "label")]
     number = f"{format_percent(use):>4}"
     if use is None or width < 8:
         return [(number.rjust(width), "value")]

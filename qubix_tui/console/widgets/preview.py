@@ -91,7 +91,9 @@ class Preview(LinePanel):
         reason = [("why", [self.text(safe(row.reason), "warn")])] if row.reason else []
         use = row.use
         use_line = [self.text(f"{format_percent(use):>4} ")]
-        if use is not None:
+        if use is None and record.gpu_count == 0:
+            use_line = [self.text("no NVIDIA GPU", "label")]
+        elif use is not None:
             use_line.append(self.text(bar(use, BAR_WIDTH, ascii_only=self.ascii_only), "curve"))
         temperature = sample.gpu_temp if sample else None
         slowdown = sample.temp_slowdown_c if sample else None
