@@ -23,7 +23,7 @@ from qubix_tui.console.link_words import Words
 from qubix_tui.console.screens.fleet import SORTABLE, FleetScreen
 from qubix_tui.console.screens.help import HelpScreen
 from qubix_tui.console.screens.provider import ProviderScreen
-from qubix_tui.console.themes import DEFAULT_THEME, THEMES
+from qubix_tui.console.themes import DEFAULT_THEME, THEMES, variables_for
 from qubix_tui.protocol import channels
 
 DIGEST_SECONDS: Final = 1.0
@@ -124,6 +124,10 @@ class QubixApp(App[None]):
     def get_default_screen(self) -> Screen[None]:
         """Open on the fleet."""
         return FleetScreen()
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Give Textual's own themes the colours that our style sheets ask for."""
+        return variables_for(self.current_theme)
 
     async def on_mount(self) -> None:
         """Connect, and take care of the ends that are not keys."""

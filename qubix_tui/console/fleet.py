@@ -297,7 +297,6 @@ class Fleet:
 
 
 def _with_status(record: Provider, change: StatusChanged) -> Provider:
-
     status = change.status
     return msgspec.structs.replace(
         record,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from textual.color import Color
 from textual.theme import Theme
 
 MEANINGS: Final = ("ok", "busy", "warn", "hot", "stale")
@@ -50,6 +51,7 @@ def _theme(
             "rule": rule,
             "quiet": meanings["stale"],
             "cursor-background": raised,
+            "cursor-text-style": "none",
             "footer-background": background,
             "footer-key-foreground": accent,
             "footer-description-foreground": meanings["stale"],
@@ -139,6 +141,70 @@ THEMES: Final = (
             "stale": "#868d96",
         },
     ),
+    # The terminal's own sixteen colours, on whatever background it has.
+    Theme(
+        name="qubix-ansi",
+        ansi=True,
+        primary="ansi_cyan",
+        secondary="ansi_cyan",
+        accent="ansi_cyan",
+        foreground="ansi_default",
+        background="ansi_default",
+        surface="ansi_default",
+        panel="ansi_default",
+        success="ansi_green",
+        warning="ansi_yellow",
+        error="ansi_red",
+        variables={
+            "ok": "ansi_green",
+            "busy": "ansi_cyan",
+            "warn": "ansi_yellow",
+            "hot": "ansi_red",
+            "stale": "ansi_bright_black",
+            "rule": "ansi_bright_black",
+            "quiet": "ansi_bright_black",
+            "cursor-background": "ansi_default",
+            # No colour of the sixteen is legible as a background everywhere.
+            "cursor-text-style": "reverse",
+            "footer-key-foreground": "ansi_cyan",
+            "footer-description-foreground": "ansi_bright_black",
+            "scrollbar": "ansi_bright_black",
+            "scrollbar-background": "ansi_default",
+            "scrollbar-background-hover": "ansi_default",
+            "scrollbar-background-active": "ansi_default",
+            "scrollbar-hover": "ansi_bright_black",
+            "scrollbar-active": "ansi_cyan",
+            "border": "ansi_cyan",
+            "border-blurred": "ansi_bright_black",
+            "ansi-background": "ansi_black",
+            "ansi-foreground": "ansi_white",
+        },
+    ),
 )
 
 DEFAULT_THEME: Final = THEMES[0].name
+
+FADED: Final = 0.45
+"""How far what is quiet goes from the foreground to the background."""
+
+
+def variables_for(theme: Theme) -> dict[str, str]:
+    """Give our variables for a theme that is not ours, made from the colours that it has."""
+    if theme.ansi:
+        quiet = rule = "ansi_bright_black"
+    else:
+        light, dark = "#e0e0e0", "#121212"
+        front = Color.parse(theme.foreground or (light if theme.dark else dark))
+        back = Color.parse(theme.background or (dark if theme.dark else light))
+        quiet, rule = front.blend(back, FADED).hex, front.blend(back, 0.8).hex
+    return {
+        "ok": theme.success or theme.primary,
+        "busy": theme.primary,
+        "warn": theme.warning or theme.primary,
+        "hot": theme.error or theme.primary,
+        "stale": quiet,
+        "quiet": quiet,
+        "rule": rule,
+        "cursor-background": "ansi_default" if theme.ansi else rule,
+        "cursor-text-style": "reverse" if theme.ansi else "none",
+    }

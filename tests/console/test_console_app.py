@@ -14,6 +14,7 @@ from qubix_tui.console.screens.help import HelpScreen
 from qubix_tui.console.screens.provider import ProviderScreen
 from qubix_tui.console.themes import MEANINGS, THEMES
 from qubix_tui.console.widgets.fleet_table import FleetTable, SortOrder
+from qubix_tui.console.widgets.news_feed import NewsFeed
 from qubix_tui.hub.access import Access
 from qubix_tui.hub.server import Hub, HubConfig
 from qubix_tui.protocol.records import GpuMetrics, Metrics
@@ -123,7 +124,12 @@ async def test_keys_move_filter_sort_and_open() -> None:
         assert text_of(app, "#count").startswith("1 of 3")
         await pilot.press("space", *"heat>1")
         assert "no heat" in text_of(app, "#count")
-        assert app.screen.query_one("#filter", Input).has_class("-wrong")
+        field = app.screen.query_one("#filter", Input)
+        assert field.has_class("-wrong")
+        assert field.highlighter is not None
+        pointed = field.highlighter(field.value)
+        assert [pointed.plain[span.start : span.end] for span in pointed.spans] == ["heat>1"]
+        assert list(table.ids) == ["sim-beta"], "what is right of a filter holds already"
         await pilot.press("escape")
         await until(pilot, lambda: len(table.ids) == 3)
         table.order = SortOrder("name")
@@ -258,3 +264,32 @@ async def test_work_does_not_grow_with_rows_out_of_view() -> None:
         )
         await until(pilot, lambda: table.painted_rows > before)
         assert table.painted_rows <= before + 2
+
+
+async def test_the_palette_sorts_opens_and_changes_colours() -> None:
+    """The palette has every provider by name and every column to sort by; Textual's own themes paint too."""
+    async with (
+        hub() as running,
+        machine(running.url, "alpha"),
+        console(running.url, (100, 24)) as (app, pilot),
+    ):
+        await until(pilot, lambda: len(table_of(app).ids) == 1)
+        commands = {command.title: command.callback for command in app.get_system_commands(app.screen)}
+        commands["Sort by name"]()
+        assert table_of(app).order == SortOrder("name")
+        for theme in app.available_themes:
+            app.theme = theme
+            await pilot.pause()
+            assert table_of(app).render_line(1).cell_length == table_of(app).size.width
+        commands["Open alpha"]()
+        await until(pilot, lambda: isinstance(app.screen, ProviderScreen))
+
+
+async def test_notices_stay_among_the_events() -> None:
+    """What is said at the start can still be read when its corner is empty again; markup in it is text."""
+    notice = "port 3001 was busy: the hub is at [b]ws://localhost:3002[/b]"
+    async with hub() as running:
+        app = QubixApp(running.url, OPERATOR, notices=[notice])
+        async with app.run_test(size=(120, 40)) as pilot:
+            feed = app.screen.query_one(NewsFeed)
+            await until(pilot, lambda: any(notice in feed.render_line(y).text for y in range(4)))

@@ -7,11 +7,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Footer, Static
 
 from qubix_tui.console.columns import BY_KEY, COLUMNS
 from qubix_tui.console.format import safe
-from qubix_tui.console.query import QueryError, parse
+from qubix_tui.console.widgets.filter_bar import FilterBar
 from qubix_tui.console.widgets.fleet_table import FleetTable, SortOrder
 from qubix_tui.console.widgets.news_feed import NewsFeed
 from qubix_tui.console.widgets.preview import Preview
@@ -52,8 +52,6 @@ class FleetScreen(Screen[None]):
         self._ticks = 0
         self._members_changed = False
         self._news_count = -1
-        self._query = ""
-        self._query_error: str | None = None
 
     @property
     def console_app(self) -> "QubixApp":
@@ -66,10 +64,7 @@ class FleetScreen(Screen[None]):
         yield TopBar("fleet", app.url, ascii_only=app.ascii_only)
         yield Static(id="banner", markup=False)
         yield SummaryBar(ascii_only=app.ascii_only)
-        with Horizontal(id="query"):
-            yield Static("/", id="query-mark", markup=False)
-            yield Input(placeholder="filter: name, temp>80, state:busy, gpu:4090", compact=True, id="filter")
-            yield Static(id="count", markup=False)
+        yield FilterBar(id="query")
         with Horizontal(id="body"):
             yield FleetTable(app.fleet, ascii_only=app.ascii_only, id="table")
             yield Static(id="empty", markup=False)
@@ -108,7 +103,7 @@ class FleetScreen(Screen[None]):
 
     def action_filter(self) -> None:
         """Go to the filter."""
-        self.query_one("#filter", Input).focus()
+        self.query_one(FilterBar).edit()
 
     def action_sort(self) -> None:
         """Sort by the next column."""
@@ -134,27 +129,17 @@ class FleetScreen(Screen[None]):
 
     def action_clear(self) -> None:
         """Clear the filter, and go back to the table."""
-        self.query_one("#filter", Input).value = ""
+        self.query_one(FilterBar).clear()
         self.query_one(FleetTable).focus()
 
-    @on(Input.Changed, "#filter")
-    def _filter_changed(self, event: Input.Changed) -> None:
-        self._query = event.value.strip()
-        try:
-            predicate = parse(self._query) if self._query else None
-        except QueryError as error:
-            event.input.add_class("-wrong")
-            self._query_error = str(error)
-            self._show_count()
-            return
-        self._query_error = None
-        event.input.remove_class("-wrong")
-        self.query_one(FleetTable).show_only(predicate)
+    @on(FilterBar.Changed)
+    def _filter_changed(self, event: FilterBar.Changed) -> None:
+        self.query_one(FleetTable).show_only(event.predicate)
         self._show_count()
         self._show_body()
 
-    @on(Input.Submitted, "#filter")
-    def _filter_submitted(self) -> None:
+    @on(FilterBar.Left)
+    def _filter_left(self) -> None:
         self.query_one(FleetTable).focus()
 
     @on(FleetTable.Opened)
@@ -225,7 +210,7 @@ class FleetScreen(Screen[None]):
         app = self.console_app
         trouble = app.trouble()
         if app.fleet.rows:
-            return f"Nothing matches {safe(self._query)}.\n\nEsc clears the filter."
+            return f"Nothing matches {safe(self.query_one(FilterBar).query_text)}.\n\nEsc clears the filter."
         if trouble is not None:
             return trouble
         if not app.fleet.is_loaded:
@@ -238,16 +223,13 @@ class FleetScreen(Screen[None]):
 
     def _show_count(self) -> None:
         table, total = self.query_one(FleetTable), len(self.console_app.fleet.rows)
-        if self._query_error is not None:
-            self._write("#count", self._query_error)
-            return
         shown = len(table.ids)
         title = {"trouble": "trouble", "minute": "use"}.get(
             table.order.key, BY_KEY[table.order.key].title.lower()
         )
         turned = ", reversed" if table.order.reverse else ""
         count = f"{shown} of {total}" if shown != total else f"{total}"
-        self._write("#count", f"{count}, by {title}{turned}")
+        self.query_one(FilterBar).show_count(f"{count}, by {title}{turned}")
 
     def _write(self, selector: str, words: str) -> None:
         """Put words on the screen if they are not there already: each change costs a layout."""

@@ -296,7 +296,8 @@ class FleetTable(ScrollView, can_focus=True):
         if style is None:
             style = self.get_component_rich_style(f"table--{name}")
             if selected:
-                style += Style(bgcolor=self.get_component_rich_style("table--cursor").bgcolor)
+                cursor = self.get_component_rich_style("table--cursor")
+                style += Style(bgcolor=cursor.bgcolor, reverse=cursor.reverse)
             self._styles[name, selected] = style
         return style
 
