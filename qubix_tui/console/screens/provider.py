@@ -42,6 +42,8 @@ SPANS: Final = {MINUTE: "1 min", TEN_MINUTES: "10 min"}
 
 HOST_GRAPH_HEIGHTS: Final = (8, 6, 4)
 """Lines that the host's graphs may have beside the GPUs, from the most to the least."""
+ROOMY_HEIGHT: Final = 14
+"""Lines of a GPU panel beyond which the host's graphs come first."""
 HOST_SHARE: Final = 0.4
 """The host takes no more of the room than this."""
 
@@ -221,7 +223,7 @@ class ProviderScreen(Screen[None]):
         wanted = [least + graphs for graphs in HOST_GRAPH_HEIGHTS if least + graphs <= HOST_SHARE * room]
         laid_out = {height: arrange(count, width, room - height) for height in (*wanted, least)}
         spared = [height for height in wanted if laid_out[height].panel_height > COMFORTABLE_HEIGHT]
-        height = max(spared, key=lambda height: laid_out[height].panel_height, default=least)
+        height = max(spared, key=lambda some: min(laid_out[some].panel_height, ROOMY_HEIGHT), default=least)
         # All panels are of one height; the lines that are left over are the host's.
         host.styles.height = max(height, room - laid_out[height].height)
 

@@ -68,16 +68,20 @@ _ASCII_GLYPHS: Final = Glyphs(axis="|", tick="+", mark="|", full=ASCII_FULL_CELL
 
 
 class GrowingScale:
-    """The top of an axis that has no natural end: grows in steps of 1, 2, 5, and never shrinks."""
+    """The top of an axis that has no natural end: grows in steps of 1, 2, 5, and never shrinks.
 
-    def __init__(self) -> None:
-        self._top = 0.0
+    Args:
+        least: Where it begins.
+    """
+
+    def __init__(self, least: float = 1.0) -> None:
+        self._top = least
 
     def fit(self, value: float | None) -> float:
-        """Give the top of the axis, with room for ``value``; at least 1."""
+        """Give the top of the axis, with room for ``value``."""
         if value is not None and value > self._top:
             self._top = nice_ceiling(value)
-        return self._top or 1.0
+        return self._top
 
 
 def draw(panel: LineWidget, trace: Trace, width: int, height: int, *, axis: bool = True) -> list[Line]:

@@ -12,6 +12,9 @@ from qubix_tui.console.widgets.tiles import MIN_HEIGHT, cut, tiles, widen
 from qubix_tui.console.widgets.timeline import Timeline
 from qubix_tui.protocol.records import Metrics, Provider
 
+LEAST_RATE: Final = 1000.0
+"""Top of a quiet network's axis, bytes per second: a few packets are no peak."""
+
 BETWEEN: Final = "   "
 """What keeps two values of a line apart."""
 
@@ -24,7 +27,7 @@ class HostPanel(LinePanel):
         self._metrics: Metrics | None = None
         self._record: Provider | None = None
         self._timeline: Timeline | None = None
-        self._scales = {NET_RX: GrowingScale(), NET_TX: GrowingScale()}
+        self._scales = {metric: GrowingScale(LEAST_RATE) for metric in (NET_RX, NET_TX)}
 
     def show(
         self,

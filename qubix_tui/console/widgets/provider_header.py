@@ -103,7 +103,7 @@ class ProviderHeader(LinePanel):
         shown = format_age(age)
         if not standing.is_stale:
             return f"{'o' if self.ascii_only else '●'} live {shown}", "ok"
-        word = "late" if age < SILENT_SECONDS else "stale"
+        word = "late" if standing.is_connected and age < SILENT_SECONDS else "stale"
         return f"{'x' if self.ascii_only else '○'} {word} {shown}", "warn"
 
     def _with_end(self, line: Line, end: str, style: str, width: int) -> Line:
