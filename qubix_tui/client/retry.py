@@ -18,8 +18,8 @@ class RetryPolicy:
     Args:
         delays: Seconds before attempt 1, 2, …; the last one repeats.
         attempts: How many attempts follow a loss; None for no end.
-        jitter: Lower and upper bound of a random delay, in place of ``delays``: many clients of one hub must
-            not come back in step.
+        jitter: Lower and upper bound of a random delay, which is never above the one of ``delays`` either:
+            many clients of one hub must not come back in step, nor late after a short loss.
         then_every: Seconds between attempts once ``attempts`` are spent; None gives up.
         refused_every: Seconds between attempts when the token was refused; None gives up.
     """
@@ -44,10 +44,11 @@ class RetryPolicy:
             if self.then_every is None:
                 return None
             backoff = self.then_every
-        elif self.jitter is not None:
-            backoff = rng.uniform(*self.jitter)
         else:
             backoff = self.delays[min(attempt, len(self.delays)) - 1]
+            if self.jitter is not None:
+                lowest, highest = self.jitter
+                backoff = rng.uniform(lowest, max(lowest, min(highest, backoff)))
         if failure.wait is None:
             return backoff
         # Where the hub named the moment it is back, waiting longer would only show older data.

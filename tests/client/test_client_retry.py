@@ -36,6 +36,15 @@ def test_agent_never_stops_and_is_spread_out() -> None:
     assert max(given) > 4.9
 
 
+def test_an_agent_is_soon_back_after_a_short_loss() -> None:
+    """Its first attempts come within 1, 2 and 4 s; only a longer loss spreads them over five."""
+    for attempt, most in ((1, 1.0), (2, 2.0), (3, 4.0)):
+        given = [AGENT.delay(attempt, LOST, RNG) or 0.0 for _ in range(500)]
+        assert max(given) <= most
+        assert min(given) >= 0.2
+        assert max(given) > 0.9 * most
+
+
 @pytest.mark.parametrize("code", [4001, 4003])
 def test_refused_token_stops_all_but_an_agent(code: int) -> None:
     """4001 and 4003 stop a client; an agent tries again each minute."""
