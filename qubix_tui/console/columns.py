@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from qubix_tui.console.fleet import Row, measured
+from qubix_tui.console.fleet import SPARK_COLUMNS, Row, measured
 from qubix_tui.console.format import (
     UNKNOWN,
     format_age,
@@ -38,7 +38,8 @@ GLYPHS: Final[dict[ProviderState, tuple[str, str, str]]] = {
 }
 """Glyph, its ASCII fallback, and style of each state."""
 
-_SPARKS: Final = "▁▂▃▄▅▆▇█"
+_SPARKS: Final = "▁▂▃▄▅▆▇▇"
+"""Never the full block: the sparklines of two rows would run into each other."""
 _ASCII_SPARKS: Final = "_.-:=+*#"
 
 
@@ -124,8 +125,14 @@ def _draw_use(paint: Paint, width: int) -> Sequence[Piece]:
     return [(bar(use, width - 5, ascii_only=paint.ascii_only), "bar"), (f" {number}", "value")]
 
 
-def _draw_minute(paint: Paint, _width: int) -> Sequence[Piece]:
-    return [(sparkline(paint.row.minute(paint.now), ascii_only=paint.ascii_only), "bar")]
+def _draw_minute(paint: Paint, width: int) -> Sequence[Piece]:
+    minute = paint.row.minute(paint.now)
+    step = -(-SPARK_COLUMNS // max(1, width))
+    peaks = [
+        max((use for use in minute[start : start + step] if use is not None), default=None)
+        for start in range(0, SPARK_COLUMNS, step)
+    ]
+    return [(sparkline(peaks, ascii_only=paint.ascii_only), "spark")]
 
 
 def _draw_vram(paint: Paint, width: int) -> Sequence[Piece]:
@@ -163,7 +170,7 @@ def _trouble_rank(row: Row) -> float | None:
 
 
 COLUMNS: Final = (
-    Column("trouble", "!", 11, False, _draw_trouble, _trouble_rank, descending=True),
+    Column("trouble", "!", 10, False, _draw_trouble, _trouble_rank, descending=True),
     Column("state", "STATE", 13, False, _draw_state, lambda row: row.record.state.value),
     Column("name", "NAME", 16, False, _draw_name, lambda row: row.name.lower()),
     Column(
@@ -176,7 +183,7 @@ COLUMNS: Final = (
         descending=True,
     ),
     Column("use", "USE", 13, True, _draw_use, lambda row: row.use, descending=True),
-    Column("minute", "60s", 12, False, _draw_minute, lambda row: row.use, descending=True),
+    Column("minute", "60s", SPARK_COLUMNS, False, _draw_minute, lambda row: row.use, descending=True),
     Column(
         "vram",
         "VRAM",
@@ -251,12 +258,21 @@ COLUMNS: Final = (
 
 BY_KEY: Final = {column.key: column for column in COLUMNS}
 
-_NARROW: Final = {"trouble": 1, "state": 1, "name": 14, "use": 10, "vram": 5}
+_NARROW: Final = {
+    "trouble": 1,
+    "state": 1,
+    "name": 14,
+    "gpus": 14,
+    "use": 10,
+    "minute": SPARK_COLUMNS // 2,
+    "vram": 5,
+    "job": 8,
+}
 """Widths where there is no room for the whole column."""
 
 _ESSENTIAL: Final = ("trouble", "state", "name", "use", "temp", "age")
 _BY_WORTH: Final = tuple(
-    "vram state cpu ram gpus price trouble power minute vram job location".split()  # noqa: SIM905 - a list to read
+    "vram state trouble cpu ram gpus minute price power job vram minute gpus name job location".split()  # noqa: SIM905
 )
 """What is added where there is room, in this order; what is there already, but narrow, is widened."""
 

@@ -89,7 +89,7 @@ class Row:
         """Say in a word what is wrong with it; None if nothing is."""
         record, headline = self.record, self.headline
         if record.current_job_id is not None and not record.is_online:
-            return Trouble(9, "lost busy", "hot")
+            return Trouble(9, "lost job", "hot")
         if headline is not None and record.is_online:
             if headline.gpus_lost:
                 return Trouble(8, "GPU lost", "hot")

@@ -63,7 +63,7 @@ def test_bars_have_their_width(percent: float, width: int, ascii_only: bool) -> 
 
 def test_sparklines_leave_the_unknown_blank() -> None:
     """Unknown is blank and zero is the lowest mark."""
-    assert sparkline([None, 0.0, 100.0], ascii_only=False) == " ▁█"
+    assert sparkline([None, 0.0, 100.0], ascii_only=False) == " ▁▇"
     assert sparkline([None, 0.0, 100.0], ascii_only=True) == " _#"
 
 
@@ -89,3 +89,23 @@ def test_texts_sort_both_ways() -> None:
     down = sorted(rows, key=sort_key(BY_KEY["name"], reverse=True))
     assert [row.name for row in up] == ["a", "ab", "b", "c"]
     assert [row.name for row in down] == ["c", "b", "ab", "a"]
+
+
+def test_at_140_columns_all_of_a_row_is_there() -> None:
+    """The usual terminal of an operator shows every column but the location."""
+    assert {column.key for column, _ in fit(138)} == set(BY_KEY) - {"location"}
+
+
+def test_at_80_columns_trouble_has_its_word() -> None:
+    """What is wrong is said in a word, not by a mark alone, even where there is little room."""
+    assert {column.key: cells for column, cells in fit(78)}["trouble"] >= len("! GPU lost")
+
+
+def test_a_narrow_minute_keeps_its_peaks() -> None:
+    """Two steps in one cell show the higher of the two."""
+    row = Row(provider())
+    row.measure(headline(at=NOW, gpu_percent=100.0))
+    row.measure(headline(at=NOW + 5, gpu_percent=0.0))
+    paint = Paint(row, NOW + 5, ascii_only=False)
+    assert BY_KEY["minute"].draw(paint, 12)[0][0].strip() == "▇▁"
+    assert BY_KEY["minute"].draw(paint, 6)[0][0].strip() == "▇"

@@ -64,6 +64,7 @@ class FleetTable(ScrollView, can_focus=True):
         "table--value",
         "table--label",
         "table--bar",
+        "table--spark",
         "table--ok",
         "table--busy",
         "table--warn",
@@ -297,7 +298,11 @@ class FleetTable(ScrollView, can_focus=True):
             style = self.get_component_rich_style(f"table--{name}")
             if selected:
                 cursor = self.get_component_rich_style("table--cursor")
-                style += Style(bgcolor=cursor.bgcolor, reverse=cursor.reverse)
+                if cursor.reverse:
+                    # Several colours turned round would be a row of patches.
+                    style = self._style("value", selected=False) + Style(reverse=True, bold=style.bold)
+                else:
+                    style += Style(bgcolor=cursor.bgcolor)
             self._styles[name, selected] = style
         return style
 

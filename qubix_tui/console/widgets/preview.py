@@ -1,5 +1,6 @@
 """The selected provider in short, beside or below the table."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from qubix_tui.console.columns import bar, sparkline, state_piece
@@ -18,6 +19,7 @@ from qubix_tui.console.format import (
 from qubix_tui.console.gpu_words import temperature_style
 from qubix_tui.console.widgets.line_panel import Line, LinePanel
 from qubix_tui.console.widgets.tiles import cut
+from qubix_tui.protocol.records import Provider
 
 LABEL_WIDTH = 10
 BAR_WIDTH = 20
@@ -134,7 +136,7 @@ class Preview(LinePanel):
                 ],
             ),
             ("job", [self.text(safe(record.current_job_id) if record.current_job_id else UNKNOWN)]),
-            ("GPUs", [self.text(format_gpus(record.gpu_count, record.gpu_model))]),
+            *(("" if number else "GPUs", [self.text(gpus)]) for number, gpus in enumerate(gpus_of(record))),
             ("price", [self.text(f"{format_price(record.price_per_hour)}/h")]),
             ("location", [self.text(safe(record.location or UNKNOWN))]),
             ("CPU", [self.text(safe(record.cpu_model or UNKNOWN))]),
@@ -146,3 +148,11 @@ class Preview(LinePanel):
         if held_back:
             facts.insert(len(reason), ("slow", [self.text(safe(", ".join(held_back)), "warn")]))
         return facts
+
+
+def gpus_of(record: Provider) -> list[str]:
+    """Give a machine's GPUs, those of a kind together: ``["2× RTX 4090", "1× A100 80GB"]``."""
+    kinds = Counter(gpu.name for gpu in record.gpus)
+    if len(kinds) < 2:
+        return [format_gpus(record.gpu_count, record.gpu_model)]
+    return [format_gpus(count, name) for name, count in kinds.items()]
