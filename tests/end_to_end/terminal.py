@@ -44,6 +44,12 @@ class Terminal:
             self.read(0.1)
         return self.text
 
+    def live_row(self, name: str) -> str | None:
+        """The line of the fleet that has a name, if it is of a machine that is heard; None otherwise."""
+        self.read(0.1)
+        lines = self.text.splitlines()
+        return next((line for line in lines if name in line and "available" in line), None)
+
     def press(self, keys: str) -> None:
         """Type."""
         self.child.send(keys)
