@@ -293,3 +293,30 @@ async def test_notices_stay_among_the_events() -> None:
         async with app.run_test(size=(120, 40)) as pilot:
             feed = app.screen.query_one(NewsFeed)
             await until(pilot, lambda: any(notice in feed.render_line(y).text for y in range(4)))
+
+
+async def test_without_a_hub_nothing_is_counted() -> None:
+    """A hub that never answered: a sentence with the count of attempts, and no sums of what is not known."""
+    async with console("ws://127.0.0.1:9", (80, 24)) as (app, pilot):
+        await until(pilot, lambda: "of 10" in text_of(app, "#empty"))
+        assert text_of(app, "#empty").startswith("No hub at ws://127.0.0.1:9")
+        assert text_of(app, "#count") == ""
+        assert app.screen.query_one("SummaryBar").render_line(0).text.strip() == ""
+        assert "no hub" in app.screen.query_one("TopBar").render_line(0).text
+
+
+async def test_the_filter_has_its_own_keys() -> None:
+    """While it is typed, Esc clears it and the arrow goes to what it left."""
+    async with (
+        hub() as running,
+        machine(running.url, "alpha"),
+        machine(running.url, "beta"),
+        console(running.url) as (app, pilot),
+    ):
+        await until(pilot, lambda: len(table_of(app).ids) == 2)
+        await pilot.press("slash", *"beta", "down")
+        await until(pilot, lambda: list(table_of(app).ids) == ["sim-beta"] and table_of(app).has_focus)
+        await pilot.press("slash")
+        assert app.screen.active_bindings["escape"].binding.id == "filter.clear"
+        await pilot.press("escape")
+        await until(pilot, lambda: len(table_of(app).ids) == 2 and table_of(app).has_focus)

@@ -178,7 +178,8 @@ class FleetScreen(Screen[None]):
         table.is_past = is_past
         self._sort()
         table.refresh_ages()
-        self.query_one(SummaryBar).show(app.fleet_summary(), stale=is_past)
+        if app.fleet.is_loaded:  # before, nothing is known: no sums, rather than sums of nothing
+            self.query_one(SummaryBar).show(app.fleet_summary(), stale=is_past)
         self._show_preview()
 
     def _sort(self) -> None:
@@ -223,6 +224,9 @@ class FleetScreen(Screen[None]):
 
     def _show_count(self) -> None:
         table, total = self.query_one(FleetTable), len(self.console_app.fleet.rows)
+        if not total:
+            self.query_one(FilterBar).show_count("")
+            return
         shown = len(table.ids)
         title = {"trouble": "trouble", "minute": "use"}.get(
             table.order.key, BY_KEY[table.order.key].title.lower()

@@ -1,9 +1,12 @@
 """The line where the fleet is filtered, and what came of it."""
 
+from typing import ClassVar
+
 from rich.highlighter import Highlighter
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Input, Static
@@ -13,6 +16,11 @@ from qubix_tui.console.query import Predicate, QueryError, parse
 
 class FilterBar(Horizontal):
     """A mark, the filter as it is typed, and how many it leaves or what is wrong with it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "clear", "clear", id="filter.clear", tooltip="Clear the filter"),
+        Binding("down", "leave", "to the table", id="filter.leave", tooltip="Go to what the filter left"),
+    ]
 
     class Changed(Message):
         """Another filter holds.
@@ -66,6 +74,15 @@ class FilterBar(Horizontal):
         self._count = words
         self._say()
 
+    def action_clear(self) -> None:
+        """Take the filter away, and be done."""
+        self.clear()
+        self.action_leave()
+
+    def action_leave(self) -> None:
+        """Be done."""
+        self.post_message(self.Left())
+
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
         event.stop()
@@ -85,7 +102,7 @@ class FilterBar(Horizontal):
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self.post_message(self.Left())
+        self.action_leave()
 
     def _say(self) -> None:
         words = self._count if self._error is None else str(self._error)

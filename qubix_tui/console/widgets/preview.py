@@ -96,14 +96,14 @@ class Preview(LinePanel):
         if use is None and record.gpu_count == 0:
             use_line = [self.text("no NVIDIA GPU", "label")]
         elif use is not None:
-            use_line.append(self.text(bar(use, BAR_WIDTH, ascii_only=self.ascii_only), "curve"))
+            use_line.append(self.text(bar(use, BAR_WIDTH, ascii_only=self.ascii_only), "fill"))
         temperature = sample.gpu_temp if sample else None
         slowdown = sample.temp_slowdown_c if sample else None
         held_back = [reason for reason in (sample.throttle or () if sample else ()) if reason != "idle"]
         facts: list[tuple[str, Line]] = [
             *reason,
             ("use", use_line),
-            ("60s", [self.text(sparkline(row.minute(self._now), ascii_only=self.ascii_only), "curve")]),
+            ("60s", [self.text(sparkline(row.minute(self._now), ascii_only=self.ascii_only), "fill")]),
             (
                 "memory",
                 [

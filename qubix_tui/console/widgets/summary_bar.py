@@ -62,7 +62,7 @@ class SummaryBar(LinePanel):
                 states += [self.text(f"  {glyph}", style), self.text(f" {count}", loud)]
         use = [self.text("use ", "label"), self.text(f"{format_percent(summary.use):>4}")]
         if wide:
-            use.append(self.text(f" {sparkline(list(self._trend), ascii_only=self.ascii_only)}", "curve"))
+            use.append(self.text(f" {sparkline(list(self._trend), ascii_only=self.ascii_only)}", "fill"))
         heat = [
             self.text("hottest " if wide else "hot ", "label"),
             self.text(f"{format_temp(summary.hottest):>4}", summary.hottest_style),
