@@ -103,7 +103,9 @@ async def take(picture: Picture, url: str, token: str) -> str:
 
 def local_fonts(svg: str) -> str:
     """Let a picture use fonts that are there: it must look the same without a network."""
-    svg = re.sub(r"@font-face\s*\{.*?\}", "", svg, flags=re.DOTALL)
+    # Cells of one colour must join without a seam at any scale.
+    crisp = "rect { shape-rendering: crispEdges; }"
+    svg = re.sub(r"@font-face\s*\{.*?\}", "", svg, flags=re.DOTALL).replace("<style>", f"<style>{crisp}", 1)
     return re.sub(r"font-family:[^;]*Fira Code[^;]*;", f"font-family: {FONTS};", svg)
 
 
@@ -117,7 +119,7 @@ def render(svg: Path, chromium: str) -> None:
             [
                 *(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
                 *("--disable-background-networking", "--disable-sync", "--no-first-run"),
-                *("--force-device-scale-factor=1.5", f"--user-data-dir={profile}", f"--window-size={size}"),
+                *("--force-device-scale-factor=2", f"--user-data-dir={profile}", f"--window-size={size}"),
                 *(f"--screenshot={svg.with_suffix('.png')}", svg.as_uri()),
             ],
             check=True,
