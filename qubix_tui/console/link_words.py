@@ -67,12 +67,10 @@ def trouble(connection: Connection, *, lost_at: float | None) -> str | None:
 
 def _next(connection: Connection) -> str:
     """Say when the next attempt is."""
-    allowed = connection.attempts_allowed
-    count = f"Attempt {connection.attempt}"
-    if allowed is not None:
-        spent = connection.attempt > allowed
-        count = f"Attempt {connection.attempt}, now every 30s" if spent else f"{count} of {allowed}"
-    at = connection.next_attempt_at
-    if at is None:
-        return f"{count}, under way."
-    return f"{count} in {max(0.0, at - time.monotonic()):.0f}s (r: now)."
+    allowed, attempt, at = connection.attempts_allowed, connection.attempt, connection.next_attempt_at
+    wait = None if at is None else f"{max(0.0, at - time.monotonic()):.0f}s (r: now)"
+    if allowed is not None and attempt > allowed:
+        spent = f"{allowed} attempts failed, it goes on every 30s"
+        return f"{spent}." if wait is None else f"{spent}, next in {wait}."
+    count = f"Attempt {attempt}" if allowed is None else f"Attempt {attempt} of {allowed}"
+    return f"{count}, under way." if wait is None else f"{count} in {wait}."

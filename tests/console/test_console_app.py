@@ -17,9 +17,11 @@ from qubix_tui.console.widgets.fleet_table import FleetTable, SortOrder
 from qubix_tui.console.widgets.news_feed import NewsFeed
 from qubix_tui.hub.access import Access
 from qubix_tui.hub.server import Hub, HubConfig
+from qubix_tui.protocol.events import Event, FleetDigest, FleetSnapshot
 from qubix_tui.protocol.records import GpuMetrics, Metrics
 from qubix_tui.protocol.requests import PublishMetrics, Register
 from qubix_tui.protocol.tokens import Role, new_token
+from tests.console.records import headline, provider
 
 OPERATOR = new_token(Role.OPERATOR)
 PATIENCE = 15.0
@@ -243,9 +245,6 @@ async def test_work_does_not_grow_with_rows_out_of_view() -> None:
     """A change of rows that are scrolled away draws nothing; one of a row in view draws that row."""
     async with hub() as running, console(running.url, (120, 24)) as (app, pilot):
         await until(pilot, lambda: app.is_live and app.fleet.is_loaded)
-        from qubix_tui.protocol.events import Event, FleetDigest, FleetSnapshot
-        from tests.console.records import headline, provider
-
         names = [f"n{number:05d}" for number in range(5000)]
         snapshot = FleetSnapshot(providers=[provider(name) for name in names], page=1, pages=1)
         app.fleet.take(Event(type="MARKETPLACE_UPDATE", data=snapshot))
@@ -320,3 +319,23 @@ async def test_the_filter_has_its_own_keys() -> None:
         assert app.screen.active_bindings["escape"].binding.id == "filter.clear"
         await pilot.press("escape")
         await until(pilot, lambda: len(table_of(app).ids) == 2 and table_of(app).has_focus)
+
+
+async def test_pages_and_ends() -> None:
+    """Page keys and ends move through a long fleet; the selected row is always in view."""
+    async with hub() as running, console(running.url, (100, 24)) as (app, pilot):
+        await until(pilot, lambda: app.is_live and app.fleet.is_loaded)
+        records = [provider(f"n{number:03d}") for number in range(200)]
+        app.fleet.take(
+            Event(type="MARKETPLACE_UPDATE", data=FleetSnapshot(providers=records, page=1, pages=1))
+        )
+        table = table_of(app)
+        await until(pilot, lambda: len(table.ids) == 200)
+        rows = table.size.height - 1
+        for key, place in (("end", 199), ("pageup", 200 - rows), ("home", 0), ("pagedown", rows - 1)):
+            await pilot.press(key)
+            assert table.cursor_id == table.ids[place]
+            top = round(table.scroll_target_y)
+            assert top <= place < top + rows
+        await pilot.press("up", "j", "k")
+        assert table.cursor_id == table.ids[rows - 2]
