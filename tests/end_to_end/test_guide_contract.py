@@ -237,7 +237,7 @@ async def raw_socket(hub: Running) -> Any:
 
 
 async def test_a_silent_client_is_closed_by_the_hubs_own_sweep() -> None:
-    """Sixty seconds without a ping close a client, without anyone's call; one that pings each thirty stays."""
+    """Sixty seconds without a ping close a client, unasked; one that pings every thirty stays."""
     clock = ManualClock()
     async with running(clock=clock) as hub:
         silent, pinging = await hub.client(), await hub.client()
