@@ -1,18 +1,30 @@
 """Bytes ⇄ messages. Whatever the bytes, only `ProtocolError` is raised.
 
-What msgspec alone would let through is looked at here: nesting (it recurses), integers that a JavaScript
-client would round, and its own messages, which name the member but not in the words of the contract.
+What msgspec alone would let through is looked at first (`qubix_tui.protocol.checks`), and what it finds wrong
+is said in the words of the contract (`qubix_tui.protocol.complaints`).
 """
 
 import re
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from qubix_tui.protocol import MAX_DEPTH, MAX_FRAME_BYTES, channels
+from qubix_tui.protocol.checks import (
+    INTEGER_WORDS,
+    check_encoding,
+    check_integers,
+    check_size,
+    may_hold_long_integer,
+    printable,
+    why_not_json,
+)
+from qubix_tui.protocol.complaints import refusal
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
-from qubix_tui.protocol.events import EVENTS, Event
+from qubix_tui.protocol.events import EVENTS, OK, Event
 from qubix_tui.protocol.requests import (
+    MAX_DIGEST_SECONDS,
+    MIN_DIGEST_SECONDS,
     OPTIONAL_DATA,
     PING,
     REQUESTS,
@@ -22,35 +34,31 @@ from qubix_tui.protocol.requests import (
     Request,
     SubscribeOptions,
 )
-from qubix_tui.protocol.types import (
-    ID_PATTERN,
-    LINE_PATTERN,
-    MAX_SAFE_INTEGER,
-    TIMESTAMP_PATTERN,
-    RequestId,
-    Wire,
-)
+from qubix_tui.protocol.types import LINE_PATTERN, MAX_SAFE_INTEGER, Count, RequestId, Wire
 
 T = TypeVar("T")
 
-MIN_DIGEST_SECONDS: Final = 0.1
-MAX_DIGEST_SECONDS: Final = 60.0
+MAX_REQUEST_ID: Final = 128
+"""Characters of an ``id`` that is a string."""
 
 _NULL: Final = msgspec.Raw(b"null")
+_ABSENT: Final = msgspec.Raw(b"null")
+_EMPTY: Final = msgspec.Raw(b"{}")
+_LINE: Final = re.compile(LINE_PATTERN)
 
 
 class _Envelope(msgspec.Struct, rename="camel"):
     type: str
     subscription_id: str | None = None
-    data: msgspec.Raw = _NULL
+    data: msgspec.Raw = _ABSENT
     id: RequestId | None = None
 
 
 class _PublishedEnvelope(msgspec.Struct):
     type: str
-    data: msgspec.Raw = _NULL
+    data: msgspec.Raw = _ABSENT
     channel: str | None = None
-    offset: int | None = None
+    offset: Count | None = None
     id: RequestId | None = None
 
 
@@ -84,16 +92,7 @@ _request_decoders: dict[str, msgspec.json.Decoder[Any]] = {
 _event_decoders: dict[str, msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(form) for kind, form in EVENTS.items()
 }
-
-_NOT_MARKS: Final = bytes(set(range(256)) - set(b'[]{}"'))
-_ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
-_LONG_DIGITS: Final = re.compile(rb"\d{16}")
-_AT_PATH: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
-_PATTERN_WORDS: Final = {
-    ID_PATTERN: "expected an id: 1 to 64 of A-Z a-z 0-9 . _ -",
-    LINE_PATTERN: "expected one line without control or bidirectional characters",
-    TIMESTAMP_PATTERN: "expected an RFC 3339 time in UTC, such as 2026-01-31T12:00:00.000Z",
-}
+_record_decoders: dict[type, msgspec.json.Decoder[Any]] = {}
 
 
 def decode_request(raw: bytes) -> Request:
@@ -106,42 +105,60 @@ def decode_request(raw: bytes) -> Request:
         ProtocolError: The message can't be accepted; its ``request_id`` is set where it could be read.
     """
     try:
-        _check_bytes(raw)
+        check_size(raw, limit=MAX_FRAME_BYTES, depth=MAX_DEPTH)
+        check_encoding(raw)
         envelope = _decode(_envelope_decoder, raw, "")
     except ProtocolError as error:
         error.request_id = _read_id(raw)
         raise
+    if envelope.id is not None:
+        _check_id(envelope.id)
     try:
-        return _checked_request(envelope)
+        return _checked_request(envelope, raw)
     except ProtocolError as error:
         error.request_id = envelope.id
         raise
 
 
-def _checked_request(envelope: _Envelope) -> Request:
-    kind = envelope.type
+def _checked_request(envelope: _Envelope, raw: bytes) -> Request:
+    kind, body = envelope.type, envelope.data
     decoder = _request_decoders.get(kind)
     if decoder is None:
         raise ProtocolError(ErrorCode.UNKNOWN_TYPE, f"unknown message type {_quoted(kind)}", field="type")
-    if isinstance(envelope.id, int | float) and abs(envelope.id) > MAX_SAFE_INTEGER:
-        raise ProtocolError(ErrorCode.INVALID, "expected an integer within ±2^53", field="id")
-    if isinstance(envelope.id, str) and len(envelope.id) > 128:
-        raise ProtocolError(ErrorCode.INVALID, "expected at most 128 characters", field="id")
-    raw = bytes(envelope.data)
-    if _LONG_DIGITS.search(raw):
-        _check_integers(_decode(_any_decoder, raw, "data"), "data")
+    if may_hold_long_integer(raw):
+        check_integers(_decode(_any_decoder, body, "data"), "data")
     data: Any
     if kind == PING:
-        data = None if raw == b"null" else _decode(_any_decoder, raw, "data")
+        data = _decode(_any_decoder, body, "data")
     else:
-        if raw == b"null" and kind in OPTIONAL_DATA:
-            raw = b"{}"
-        data = _decode(decoder, raw, "data")
+        if body == _NULL:
+            if kind in OPTIONAL_DATA:
+                body = _EMPTY
+            elif body is _ABSENT:
+                raise ProtocolError(ErrorCode.INVALID, "data is missing", field="data")
+        data = _decode(decoder, body, "data")
     channel = _channel_of(kind, envelope.subscription_id)
     if kind in SUBSCRIBES:
         assert channel is not None
         _check_options(data, channel)
     return Request(type=kind, data=data, channel=channel, id=envelope.id)
+
+
+def _check_id(request_id: RequestId) -> None:
+    """Refuse what could not be echoed as it came, or not on one line."""
+    if isinstance(request_id, str):
+        if len(request_id) > MAX_REQUEST_ID:
+            raise ProtocolError(
+                ErrorCode.INVALID, f"expected at most {MAX_REQUEST_ID} characters", field="id"
+            )
+        if _LINE.match(request_id) is None:
+            raise ProtocolError(
+                ErrorCode.INVALID,
+                "expected one line without control or bidirectional characters",
+                field="id",
+            )
+    elif isinstance(request_id, int) and abs(request_id) > MAX_SAFE_INTEGER:
+        raise ProtocolError(ErrorCode.INVALID, INTEGER_WORDS, field="id")
 
 
 def _channel_of(kind: str, subscription_id: str | None) -> str | None:
@@ -184,25 +201,28 @@ def decode_event(raw: bytes) -> Event:
 
     A type, or a kind of MARKETPLACE_UPDATE, that is not known gives plain JSON as ``data``.
 
+    Args:
+        raw: The payload of one text frame, UTF-8.
+
     Raises:
         ProtocolError: The message breaks the contract.
     """
-    _check_bytes(raw)
+    check_size(raw, limit=MAX_FRAME_BYTES, depth=MAX_DEPTH)
+    check_encoding(raw)
     envelope = _decode(_published_decoder, raw, "")
-    decoder = _event_decoders.get(envelope.type, _any_decoder)
-    body = bytes(envelope.data)
-    data: Any
-    if body == b"null" and envelope.type in {"ok"}:
-        body = b"{}"
+    kind, body = envelope.type, envelope.data
+    if may_hold_long_integer(raw):
+        check_integers(envelope.id, "id")
+        check_integers(_decode(_any_decoder, body, "data"), "data")
+    if kind == OK and body == _NULL:
+        body = _EMPTY
     try:
-        data = _decode(decoder, body, "data")
+        data = _decode(_event_decoders.get(kind, _any_decoder), body, "data")
     except ProtocolError as error:
         if error.field != "data.kind":
             raise
         data = _decode(_any_decoder, body, "data")
-    return Event(
-        type=envelope.type, data=data, channel=envelope.channel, offset=envelope.offset, id=envelope.id
-    )
+    return Event(type=kind, data=data, channel=envelope.channel, offset=envelope.offset, id=envelope.id)
 
 
 def encode_request(
@@ -234,111 +254,42 @@ def encode_record(record: object) -> bytes:
 
 
 def decode_record(raw: bytes, form: type[T]) -> T:
-    """Decode one record, with the same checks as a message.
+    """Decode one record, with the same checks as a message, but for its length.
 
     Raises:
         ProtocolError: The bytes are not such a record.
     """
-    _check_bytes(raw, limit=None)
-    return _decode(msgspec.json.Decoder(form), raw, "")
+    check_size(raw, limit=None, depth=MAX_DEPTH)
+    check_encoding(raw)
+    if may_hold_long_integer(raw):
+        check_integers(_decode(_any_decoder, raw, ""), "")
+    decoder = _record_decoders.get(form)
+    if decoder is None:
+        decoder = _record_decoders[form] = msgspec.json.Decoder(form)
+    record: T = _decode(decoder, raw, "")
+    return record
 
 
-def _check_bytes(raw: bytes, limit: int | None = MAX_FRAME_BYTES) -> None:
-    if limit is not None and len(raw) > limit:
-        raise ProtocolError(
-            ErrorCode.TOO_LARGE, f"a message has at most {limit} bytes; this one has {len(raw)}"
-        )
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth_exceeds(raw, MAX_DEPTH):
-        raise ProtocolError(ErrorCode.INVALID, f"nesting is deeper than {MAX_DEPTH}")
-
-
-def _depth_exceeds(raw: bytes, limit: int) -> bool:
-    """Whether brackets outside strings nest deeper than ``limit``. No recursion, early exit."""
-    # Of what is left once escapes are gone, every other piece between quotes lies outside strings.
-    marks = raw.replace(rb"\\", b"").replace(rb"\"", b"").translate(_ONE_KIND, _NOT_MARKS)
-    brackets = b"".join(marks.replace(b'""', b"").split(b'"')[::2])
-    levels = 0
-    while levels < limit:
-        shorter = brackets.replace(b"[]", b"")
-        if len(shorter) == len(brackets):
-            break
-        brackets = shorter
-        levels += 1
-    # What is left is deeper than the levels taken off, or unbalanced, which the decoder will say.
-    depth = 0
-    for bracket in brackets:
-        depth += 1 if bracket == ord("[") else -1
-        if depth + levels > limit:
-            return True
-        if depth < 0:
-            return False
-    return False
-
-
-def _check_integers(value: object, path: str) -> None:
-    """Refuse integers beyond ±2^53 anywhere in ``value`` (at most `MAX_DEPTH` deep)."""
-    if isinstance(value, int):
-        if abs(value) > MAX_SAFE_INTEGER:
-            raise ProtocolError(ErrorCode.INVALID, "expected an integer within ±2^53", field=path)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _check_integers(item, f"{path}[{index}]")
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            _check_integers(item, f"{path}.{name[:64]}")
-
-
-def _decode(decoder: msgspec.json.Decoder[T], raw: bytes, path: str) -> T:
+def _decode(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw, path: str) -> T:
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
-        _refuse(str(error), path)
-    except UnicodeDecodeError:
-        raise ProtocolError(ErrorCode.BAD_JSON, "the message is not UTF-8") from None
+        raise refusal(error, decoder.type, path) from None
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise ProtocolError(
-            ErrorCode.BAD_JSON, f"the message is not JSON: {_printable(str(error))}"
-        ) from None
-
-
-def _refuse(text: str, path: str) -> NoReturn:
-    """Say msgspec's complaint in the words of the contract."""
-    match = _AT_PATH.match(text)
-    assert match is not None
-    what = match["what"]
-    inner = (match["path"] or "").replace("[...]", "[]")
-    field = (path + inner).lstrip(".")
-    missing = re.search(r"missing required field `([^`]+)`", what)
-    if missing:
-        name = missing[1]
-        raise ProtocolError(
-            ErrorCode.INVALID, f"{name} is missing", field=f"{field}.{name}" if field else name
-        ) from None
-    for pattern, words in _PATTERN_WORDS.items():
-        if repr(pattern) in what or pattern in what:
-            raise ProtocolError(ErrorCode.INVALID, words, field=field or None) from None
-    if not field and what.startswith("Expected `object`"):
-        what = "expected a JSON object with a member type"
-    raise ProtocolError(
-        ErrorCode.INVALID, _printable(what[0].lower() + what[1:]), field=field or None
-    ) from None
+        raise ProtocolError(ErrorCode.BAD_JSON, why_not_json(bytes(raw), str(error))) from None
 
 
 def _read_id(raw: bytes) -> RequestId | None:
     """The ``id`` of a message that could not be decoded, if it can be had."""
-    if len(raw) > MAX_FRAME_BYTES:
-        return None
     try:
-        _check_bytes(raw)
-        return _id_decoder.decode(raw).id
+        check_size(raw, limit=MAX_FRAME_BYTES, depth=MAX_DEPTH)
+        request_id = _id_decoder.decode(raw).id
+        if request_id is not None:
+            _check_id(request_id)
     except (ProtocolError, msgspec.MsgspecError, RecursionError, ValueError):
         return None
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "�" for character in text[:200])
+    return request_id
 
 
 def _quoted(text: str) -> str:
-    shown = _printable(text[:64])
-    return f"“{shown}{'…' if len(text) > 64 else ''}”"
+    return f"“{printable(text, 64)}{'…' if len(text) > 64 else ''}”"

@@ -1,11 +1,20 @@
 """Client → hub messages: the ``data`` of each type, and the table of types."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from qubix_tui.protocol.records import Metrics, ProviderSpec, Requirements
 from qubix_tui.protocol.types import Amount, Count, Id, JsonObject, Name, Percent, RequestId, Sentence, Wire
+
+MIN_DIGEST_SECONDS: Final = 0.1
+MAX_DIGEST_SECONDS: Final = 60.0
+
+DigestSeconds = Annotated[
+    float,
+    # Checked by the codec, whose words are clearer than two complaints about bounds.
+    msgspec.Meta(extra_json_schema={"minimum": MIN_DIGEST_SECONDS, "maximum": MAX_DIGEST_SECONDS}),
+]
 
 
 class SubscribeOptions(Wire, frozen=True, kw_only=True):
@@ -13,7 +22,7 @@ class SubscribeOptions(Wire, frozen=True, kw_only=True):
 
     snapshot: bool = False
     """Send the current state before later events."""
-    digest: float | None = None
+    digest: DigestSeconds | None = None
     """Send the fleet's headline metrics every so many seconds (0.1 to 60)."""
     epoch: Name | None = None
     since: Count | None = None

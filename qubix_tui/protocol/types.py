@@ -7,7 +7,7 @@ import msgspec
 
 ID_PATTERN: Final = r"^[A-Za-z0-9._-]{1,64}\Z"
 LINE_PATTERN: Final = "^[^\\x00-\\x1f\\x7f-\\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]*\\Z"
-TIMESTAMP_PATTERN: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z\Z"
+TIMESTAMP_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z\Z"
 
 MAX_SAFE_INTEGER: Final = 2**53
 """Integers beyond this do not survive a JavaScript client."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qubix_tui.protocol.codec import _depth_exceeds
+from qubix_tui.protocol.checks import depth_exceeds
 
 awkward = st.text(alphabet='[]{}"\\a,:\n', max_size=8)
 documents = st.recursive(
@@ -29,9 +29,9 @@ def test_depth_is_exact_for_any_document(document: Any, ascii_only: bool) -> Non
     """Brackets, quotes and backslashes inside strings count for nothing; those outside count exactly."""
     raw = json.dumps(document, ensure_ascii=ascii_only).encode()
     actual = depth(document)
-    assert not _depth_exceeds(raw, actual)
+    assert not depth_exceeds(raw, actual)
     if actual:
-        assert _depth_exceeds(raw, actual - 1)
+        assert depth_exceeds(raw, actual - 1)
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"a":'])
@@ -41,5 +41,5 @@ def test_depth_of_every_kind_of_nest(opening: bytes) -> None:
     closing = b"".join({b"[": b"]", b"{": b"}"}[bytes([byte])] for byte in reversed(opening) if byte in b"[{")
     for times in (31, 32, 33):
         nested = opening * times + b"0" + closing * times
-        assert _depth_exceeds(nested, 32) is (times * levels > 32)
-    assert _depth_exceeds(opening * 40, 32)
+        assert depth_exceeds(nested, 32) is (times * levels > 32)
+    assert depth_exceeds(opening * 40, 32)
