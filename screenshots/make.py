@@ -62,6 +62,7 @@ async def open_simulated(app: "QubixApp", pilot: "Pilot[None]") -> None:
     await settle(app, pilot)
     many = max(app.fleet.rows.values(), key=lambda row: (row.record.is_online, row.record.gpu_count or 0))
     app.open_provider(many.record.id)
+    await pilot.press("g")
     await asyncio.sleep(float(os.environ.get("QUBIX_SCREENSHOT_SECONDS", "30")))
 
 
