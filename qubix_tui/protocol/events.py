@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from qubix_tui.protocol import PING_EVERY_SECONDS, SILENCE_TIMEOUT_SECONDS
+from qubix_tui.protocol.answers import Enrolled, Enrollment, Issued, Match, Tokens
 from qubix_tui.protocol.errors import ErrorCode
 from qubix_tui.protocol.records import (
     Headline,
@@ -21,48 +23,63 @@ from qubix_tui.protocol.types import Amount, Count, Id, JsonObject, Name, Reques
 class Heartbeat(Wire, frozen=True, kw_only=True):
     """What the hub expects of a client, in seconds."""
 
-    ping_every: Amount = 30
-    timeout: Amount = 60
+    ping_every: Amount = PING_EVERY_SECONDS
+    """How often a client says something, a `ping` if nothing else."""
+    timeout: Amount = SILENCE_TIMEOUT_SECONDS
+    """How long it may be silent before it is closed with 4008."""
 
 
 class Connected(Wire, frozen=True, kw_only=True):
     """The first message on every connection."""
 
     client_id: Id
+    """What the hub's log calls this connection."""
     protocol: Count
+    """`PROTOCOL_VERSION` of the hub."""
     version: Name
+    """The hub's own version."""
     role: Name
+    """A `Role`: what the connection may do until it shows a token."""
     heartbeat: Heartbeat = Heartbeat()
     timestamp: Timestamp
+    """The hub's clock: what ages are counted by."""
 
 
 class Pong(Wire, frozen=True, kw_only=True):
     """``echo`` is the ``data`` of the ping, if it had any."""
 
     timestamp: Timestamp
+    """The hub's clock."""
     echo: Any = msgspec.UNSET
 
 
 class Subscribed(Wire, frozen=True, kw_only=True):
-    """Confirms a subscription. ``offset`` is the channel's newest; None for wildcards."""
+    """Confirms a subscription."""
 
     subscription: Name
+    """The channel's key."""
     epoch: Name | None = None
+    """What ``offset`` belongs to; it changes only when history is lost."""
     offset: Count | None = None
+    """The channel's newest, to go on from later; None for wildcards, which have none."""
     recovered: bool = False
+    """Whether everything after ``since`` follows."""
 
 
 class Unsubscribed(Wire, frozen=True, kw_only=True):
     """Confirms the end of a subscription."""
 
     subscription: Name
+    """The channel's key."""
 
 
 class Authenticated(Wire, frozen=True, kw_only=True):
     """The role that the connection has from now on."""
 
     role: Name
+    """A `Role`."""
     subject: Name | None = None
+    """The token's name, or the id of the provider that it is bound to."""
 
 
 class JobOrder(Wire, frozen=True, kw_only=True):
@@ -77,8 +94,11 @@ class Registered(Wire, frozen=True, kw_only=True):
     """Confirms ``provider:register``."""
 
     provider_id: Id
+    """Assigned by the hub, at the first registration."""
     session: Count
+    """Grows by one per registration; only the newest session is listened to."""
     jobs: list[JobOrder] = []
+    """One for each job that the agent said it holds."""
 
 
 class Ok(Wire, frozen=True, kw_only=True):
@@ -92,13 +112,16 @@ class Ack(Wire, frozen=True, kw_only=True):
     attempt: Count
     seq: Count
     stale: bool = False
+    """Not wanted: the attempt is over, or the job is not known. Nothing of it need be sent again."""
 
 
 class Renewed(Wire, frozen=True, kw_only=True):
     """Which leases go on, and which jobs must stop."""
 
     jobs: list[JobAttempt]
+    """Renewed, for as long as ``job:start`` said."""
     stop: list[JobAttempt] = []
+    """Over: to be stopped."""
 
 
 class Submitted(Wire, frozen=True, kw_only=True):
@@ -113,6 +136,7 @@ class History(Wire, frozen=True, kw_only=True):
     provider_id: Id
     points: list[HistoryPoint]
     page: Count
+    """From 1."""
     pages: Count
 
 
@@ -122,14 +146,16 @@ class StatusChanged(Wire, frozen=True, kw_only=True):
     provider_id: Id
     status: ProviderStatus
     timestamp: Timestamp
+    """When it changed, by the hub's clock."""
 
 
 class MetricsUpdate(Wire, frozen=True, kw_only=True):
-    """``data`` of an outgoing GPU_METRICS_UPDATE; ``timestamp`` is when the hub received it."""
+    """``data`` of an outgoing GPU_METRICS_UPDATE."""
 
     provider_id: Id
     metrics: Metrics
     timestamp: Timestamp
+    """When the hub received it, by its clock; the sender's is ``metrics.sampledAt``."""
 
 
 class JobProgressed(Wire, frozen=True, kw_only=True):
@@ -142,13 +168,16 @@ class JobProgressed(Wire, frozen=True, kw_only=True):
 
 
 class JobLogged(Wire, frozen=True, kw_only=True):
-    """``data`` of an outgoing JOB_LOGS. ``from`` is the byte offset of ``text``."""
+    """``data`` of an outgoing JOB_LOGS."""
 
     job_id: Id
     stream: Literal["stdout", "stderr"]
     from_: Count = msgspec.field(name="from")
+    """Byte offset of ``text`` in the stream; a jump was skipped for a slow reader."""
     text: str
+    """Anything a job may print: to be made harmless where it is shown."""
     dropped: Count = 0
+    """Bytes lost to the log limit."""
     timestamp: Timestamp
 
 
@@ -160,7 +189,9 @@ class JobCompleted(Wire, frozen=True, kw_only=True):
     status: Literal["completed", "failed", "cancelled"]
     reason: Sentence | None = None
     result: Any = None
+    """What the job left, as JSON of at most 32 KiB."""
     cost_micros: Count | None = None
+    """Millionths of the hub's currency."""
     timestamp: Timestamp
 
 
@@ -190,7 +221,9 @@ class ProviderSnapshot(MarketplaceUpdate, tag="provider_snapshot", frozen=True, 
     provider: Provider | None = None
     metrics: Metrics | None = None
     metrics_timestamp: Timestamp | None = None
+    """When the hub received ``metrics``."""
     history: list[HistoryPoint] = []
+    """The last 10 minutes in steps of 5 s, oldest first."""
     page: Count
     """From 1."""
     pages: Count
@@ -247,7 +280,9 @@ class JobAssign(Wire, frozen=True, kw_only=True):
     workload: Id
     params: JsonObject = {}
     gpus: list[Name] = []
+    """UUIDs of the GPUs that it may use."""
     timeout_seconds: Amount | None = None
+    """How long it may run."""
 
 
 class JobStart(Wire, frozen=True, kw_only=True):
@@ -256,6 +291,7 @@ class JobStart(Wire, frozen=True, kw_only=True):
     job_id: Id
     attempt: Count
     lease_seconds: Amount
+    """How long the agent may run it without a renewal, counted from when it sent ``job:accept``."""
 
 
 class JobStop(Wire, frozen=True, kw_only=True):
@@ -265,6 +301,7 @@ class JobStop(Wire, frozen=True, kw_only=True):
     attempt: Count
     reason: Sentence | None = None
     grace_seconds: Amount | None = None
+    """Between SIGTERM and SIGKILL."""
 
 
 class ErrorData(Wire, frozen=True, kw_only=True):
@@ -272,8 +309,11 @@ class ErrorData(Wire, frozen=True, kw_only=True):
 
     code: ErrorCode
     message: str
+    """One sentence for a person, naming what was expected."""
     field: str | None = None
+    """Path of the member at fault: ``data.metrics.cpuPercent``."""
     retry_after: Amount | None = None
+    """Seconds after which trying again makes sense."""
 
 
 CONNECTED = "connected"
@@ -287,6 +327,11 @@ ACK = "ack"
 RENEWED = "renewed"
 SUBMITTED = "submitted"
 HISTORY = "history"
+MATCH = "match"
+ISSUED = "issued"
+TOKENS = "tokens"
+ENROLLMENT = "enrollment"
+ENROLLED = "enrolled"
 ERROR = "error"
 PROVIDER_REGISTERED = "PROVIDER_REGISTERED"
 PROVIDER_STATUS_CHANGED = "PROVIDER_STATUS_CHANGED"
@@ -311,6 +356,11 @@ EVENTS: dict[str, Any] = {
     RENEWED: Renewed,
     SUBMITTED: Submitted,
     HISTORY: History,
+    MATCH: Match,
+    ISSUED: Issued,
+    TOKENS: Tokens,
+    ENROLLMENT: Enrollment,
+    ENROLLED: Enrolled,
     ERROR: ErrorData,
     PROVIDER_REGISTERED: Provider,
     PROVIDER_STATUS_CHANGED: StatusChanged,

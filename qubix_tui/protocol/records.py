@@ -1,7 +1,9 @@
 """The records that messages carry: providers, metrics, jobs."""
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
 
 from qubix_tui.protocol.types import (
     Amount,
@@ -16,6 +18,9 @@ from qubix_tui.protocol.types import (
     Timestamp,
     Wire,
 )
+
+MAX_GPU_PROCESSES: Final = 16
+"""How many processes of one GPU a sample may list."""
 
 
 class ProviderState(StrEnum):
@@ -48,14 +53,16 @@ class GpuInfo(Wire, frozen=True, kw_only=True):
 
 
 class WorkloadParam(Wire, frozen=True, kw_only=True):
-    """One declared parameter of a workload."""
+    """One declared parameter of a workload. What is None does not limit it."""
 
     name: Id
     type: Literal["string", "integer", "number", "boolean"]
     default: Any = None
+    """None where a job must give it."""
     min: float | None = None
     max: float | None = None
     pattern: Sentence | None = None
+    """A regular expression that the whole of a string must match."""
     choices: list[Any] | None = None
 
 
@@ -65,6 +72,7 @@ class Workload(Wire, frozen=True, kw_only=True):
     name: Id
     description: Sentence | None = None
     gpus: Count | None = None
+    """How many it uses."""
     params: list[WorkloadParam] = []
 
 
@@ -75,12 +83,15 @@ class ProviderSpec(Wire, frozen=True, kw_only=True):
     """Made once by the agent, at random, and kept in its state directory."""
     name: Name | None = None
     gpu_model: Name | None = None
+    """The model that most of its GPUs are of."""
     gpu_count: Count | None = None
     gpu_mem_total_mb: Count | None = None
+    """Of all GPUs, MiB."""
     gpus: list[GpuInfo] = []
     cpu_model: Name | None = None
     cpu_cores: Count | None = None
     ram_total_mb: Count | None = None
+    """MiB."""
     os: Name | None = None
     driver_version: Name | None = None
     cuda_version: Name | None = None
@@ -89,19 +100,24 @@ class ProviderSpec(Wire, frozen=True, kw_only=True):
     """In the hub's one currency."""
     agent_version: Name | None = None
     simulated: bool = False
+    """Made up, by an operator: never matched unless a job asks for it."""
     workloads: list[Workload] = []
+    """What its owner allows to be run."""
 
 
 class Provider(ProviderSpec, frozen=True, kw_only=True):
     """A provider's record: what it says of itself and what the hub knows of it."""
 
     id: Id
+    """Assigned by the hub at the first registration, and kept for good."""
     state: ProviderState
     is_online: bool
     is_available: bool
     current_job_id: Id | None = None
     registered_at: Timestamp
+    """The first time ever."""
     last_heartbeat: Timestamp | None = None
+    """When the hub last heard it, by the hub's clock."""
 
 
 class ProviderStatus(Wire, frozen=True, kw_only=True):
@@ -111,8 +127,10 @@ class ProviderStatus(Wire, frozen=True, kw_only=True):
     is_available: bool
     state: ProviderState
     reason: Sentence | None = None
+    """Why, in words, where there is more to say than the state."""
     current_job_id: Id | None = None
     last_heartbeat: Timestamp | None = None
+    """When the hub last heard it, by the hub's clock."""
 
 
 class GpuProcess(Wire, frozen=True, kw_only=True):
@@ -121,6 +139,7 @@ class GpuProcess(Wire, frozen=True, kw_only=True):
     pid: Count
     name: Name | None = None
     mem_used_mb: Count | None = None
+    """MiB of the GPU's memory."""
     kind: Name | None = None
     """``compute`` or ``graphics``."""
 
@@ -129,10 +148,13 @@ class GpuMetrics(Wire, frozen=True, kw_only=True):
     """One GPU at one moment. Temperatures in °C, memory in MiB, power in W, clocks in MHz."""
 
     index: Count
+    """Its place among the machine's GPUs, from 0."""
     uuid: Name | None = None
     name: Name | None = None
     util_percent: Percent | None = None
+    """Part of the time in which any kernel ran."""
     mem_util_percent: Percent | None = None
+    """Part of the time in which memory was read or written; not how full it is."""
     mem_used_mb: Count | None = None
     mem_total_mb: Count | None = None
     temp_c: Celsius | None = None
@@ -142,6 +164,7 @@ class GpuMetrics(Wire, frozen=True, kw_only=True):
     power_w: Amount | None = None
     power_limit_w: Amount | None = None
     energy_j: Amount | None = None
+    """Joules since the driver was loaded."""
     sm_clock_mhz: Count | None = None
     mem_clock_mhz: Count | None = None
     fan_percent: Percent | None = None
@@ -150,10 +173,13 @@ class GpuMetrics(Wire, frozen=True, kw_only=True):
     throttle: list[Name] | None = None
     """Reasons in words; empty when it is not held back, None when that can't be told."""
     ecc_uncorrected: Count | None = None
+    """Uncorrected memory errors since the driver was loaded."""
     xid: Integer | None = None
+    """Number of the driver's newest error report on it."""
     state: Literal["ok", "stale", "asleep", "lost"] = "ok"
-    processes: list[GpuProcess] | None = None
-    """At most 16; None when they can't be listed."""
+    """How its values are to be read: of now, older than they should be, absent for it sleeps, or gone."""
+    processes: Annotated[list[GpuProcess], msgspec.Meta(max_length=MAX_GPU_PROCESSES)] | None = None
+    """Those with the most memory first; None when they can't be listed."""
 
 
 class AgentCost(Wire, frozen=True, kw_only=True):
@@ -162,7 +188,9 @@ class AgentCost(Wire, frozen=True, kw_only=True):
     cpu_percent: Amount | None = None
     """Of one core."""
     rss_mb: Amount | None = None
+    """Memory of all its processes, MiB."""
     sample_ms: Amount | None = None
+    """How long taking the sample took."""
 
 
 class Metrics(Wire, frozen=True, kw_only=True):
@@ -171,19 +199,29 @@ class Metrics(Wire, frozen=True, kw_only=True):
     cpu_percent: Percent | None = None
     """Over all cores."""
     ram_percent: Percent | None = None
+    """What is not available to a new program."""
     gpu_percent: Percent | None = None
     """Mean over GPUs; None without one."""
     gpu_temp: Celsius | None = None
     """The hottest GPU's, °C."""
     gpu_mem_used_mb: Count | None = None
+    """Sum over GPUs, MiB."""
     gpu_mem_total_mb: Count | None = None
+    """Sum over GPUs, MiB."""
     ram_used_mb: Count | None = None
+    """MiB."""
     ram_total_mb: Count | None = None
+    """MiB."""
     cpu_temp: Celsius | None = None
+    """°C."""
     load1: Amount | None = None
+    """Processes that ran or waited to, averaged over one minute."""
     net_rx_bytes_per_sec: Amount | None = None
+    """Over the machine's own network devices: no loopback, no bridges of containers."""
     net_tx_bytes_per_sec: Amount | None = None
+    """Over the machine's own network devices: no loopback, no bridges of containers."""
     disk_percent: Percent | None = None
+    """How full the disk is that jobs would work on."""
     uptime_seconds: Amount | None = None
     gpus: list[GpuMetrics] = []
     gpu_note: Sentence | None = None
@@ -206,22 +244,27 @@ class Headline(Wire, frozen=True, kw_only=True):
     ram_percent: Percent | None = None
     gpu_percent: Percent | None = None
     gpu_temp: Celsius | None = None
+    """The hottest GPU's, °C."""
     hottest_gpu: Count | None = None
     """Index of the GPU that ``gpuTemp`` belongs to."""
     temp_slowdown_c: Celsius | None = None
     """Slowdown threshold of that GPU."""
     gpu_mem_used_mb: Count | None = None
+    """Sum over GPUs, MiB."""
     gpu_mem_total_mb: Count | None = None
+    """Sum over GPUs, MiB."""
     power_w: Amount | None = None
     """Sum over the GPUs that tell."""
     power_limit_w: Amount | None = None
+    """Sum over the GPUs that tell."""
     throttle: list[Name] | None = None
     """Union of the reasons of all GPUs, ``idle`` left out."""
     gpus_lost: Count | None = None
+    """How many GPUs are gone from the driver."""
 
 
 class GpuHistoryPoint(Wire, frozen=True, kw_only=True):
-    """One GPU in one step of history."""
+    """One GPU in one step of history. Memory in MiB, temperature in °C, power in W."""
 
     util_percent: Percent | None = None
     mem_used_mb: Count | None = None
@@ -233,6 +276,7 @@ class HistoryPoint(Wire, frozen=True, kw_only=True):
     """One step of a provider's past, as the hub received it: the last sample of the step."""
 
     timestamp: Timestamp
+    """When the step begins."""
     cpu_percent: Percent | None = None
     ram_percent: Percent | None = None
     gpu_percent: Percent | None = None
@@ -258,12 +302,14 @@ class JobState(StrEnum):
 
 
 class Requirements(Wire, frozen=True, kw_only=True):
-    """What a job asks of the provider that runs it."""
+    """What a job asks of the provider that runs it. What is None does not matter to it."""
 
     gpu_model: Name | None = None
     min_gpu_mem_mb: Count | None = None
+    """MiB."""
     max_price_per_hour: Amount | None = None
     provider_id: Id | None = None
+    """This one and no other."""
     simulated: bool = False
     """Only a job that asks for simulated providers is ever matched to one."""
 
@@ -276,9 +322,11 @@ class JobProgress(Wire, frozen=True, kw_only=True):
     status: JobState
     message: Sentence | None = None
     source: Literal["reported", "parsed", "none"] = "none"
+    """Where ``progress`` is from: the job itself, its output, or nowhere."""
     eta_seconds: Amount | None = None
     elapsed_seconds: Amount | None = None
     cost_micros: Count | None = None
+    """So far, in millionths of the hub's currency."""
 
 
 class Job(Wire, frozen=True, kw_only=True):
@@ -290,14 +338,20 @@ class Job(Wire, frozen=True, kw_only=True):
     requires: Requirements = Requirements()
     state: JobState
     attempt: Count = 0
+    """Grows by one each time that it is given to a provider; 0 before that."""
     provider_id: Id | None = None
+    """Who has it, or had it last."""
     progress: JobProgress | None = None
     created_at: Timestamp
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None
     cancel_requested_at: Timestamp | None = None
     price_per_hour: Amount | None = None
+    """The provider's at the time of the assignment."""
     cost_micros: Count | None = None
+    """Millionths of the hub's currency."""
     result: Any = None
+    """What the job left, as JSON of at most 32 KiB."""
     reason: Sentence | None = None
+    """Why it is in this state, where there is more to say."""
     submitted_by: Name | None = None

@@ -1,0 +1,63 @@
+"""What an operator is answered about a job that waits, and about tokens; and an agent about its own token."""
+
+from qubix_tui.protocol.tokens import Role
+from qubix_tui.protocol.types import Count, Id, Name, Sentence, Timestamp, Wire
+
+
+class MatchRule(Wire, frozen=True, kw_only=True):
+    """One rule that a provider has to meet to get a job."""
+
+    rule: Name
+    passing: Count
+    """Providers that meet it."""
+    nearest: Sentence | None = None
+    """The nearest miss, and what would change it."""
+
+
+class Match(Wire, frozen=True, kw_only=True):
+    """Answers ``job:why``: the providers that there are, rule by rule."""
+
+    job_id: Id
+    providers: Count
+    """All that were looked at."""
+    rules: list[MatchRule]
+
+
+class Issued(Wire, frozen=True, kw_only=True):
+    """Answers ``token:issue``: the only time that a token is ever shown."""
+
+    token_id: Id
+    token: Name
+
+
+class TokenRecord(Wire, frozen=True, kw_only=True):
+    """What is known of a token. The hub keeps its hash alone."""
+
+    token_id: Id
+    role: Role
+    name: Name | None = None
+    provider_id: Id | None = None
+    """The provider that it is bound to."""
+
+
+class Tokens(Wire, frozen=True, kw_only=True):
+    """Answers ``token:list``, in pages."""
+
+    tokens: list[TokenRecord]
+    page: Count
+    """From 1."""
+    pages: Count
+
+
+class Enrollment(Wire, frozen=True, kw_only=True):
+    """Answers ``enroll:new``: a code that works once."""
+
+    code: Name
+    expires_at: Timestamp
+
+
+class Enrolled(Wire, frozen=True, kw_only=True):
+    """Answers ``enroll``: the agent's own token, bound to its provider."""
+
+    token: Name
+    provider_id: Id
