@@ -52,7 +52,8 @@ def private_dir(path: Path) -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise HomeError(
-            f"can't make {path}: {error.strerror}; set QUBIX_HOME to a directory of yours"
+            f"can't make {path}: {error.strerror}; choose a place that you may write, "
+            "with QUBIX_HOME (or --data, for a hub)"
         ) from None
     return path
 

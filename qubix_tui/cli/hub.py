@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qubix_tui import home
-from qubix_tui.cli.common import EXIT_FAILED, CommandError, RawFormatter
+from qubix_tui.cli.common import EXIT_FAILED, EXIT_USAGE, CommandError, RawFormatter
 from qubix_tui.protocol import DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -98,7 +98,10 @@ def run(arguments: argparse.Namespace) -> int:
         insecure=arguments.insecure,
     )
     with locked_data(arguments.data or directory / "hub"):
-        instance = Hub(config, access=local_access(config, directory))
+        try:
+            instance = Hub(config, access=local_access(config, directory))
+        except ValueError as error:  # an origin or a name that is none
+            raise CommandError(str(error), EXIT_USAGE) from None
         with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
             return runner.run(_serve(instance, config, directory))
 

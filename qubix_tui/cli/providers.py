@@ -138,7 +138,8 @@ def _by_name(provider: Provider) -> tuple[str, str]:
 
 def _row(fleet: _Fleet, provider: Provider, now: float) -> tuple[str, ...]:
     headline = fleet.headlines.get(provider.id)
-    gpus = f"{provider.gpu_count}× {provider.gpu_model or '—'}" if provider.gpu_count else "—"
+    known = f"{provider.gpu_count}× {provider.gpu_model or '—'}"
+    gpus = {None: "—", 0: "none"}.get(provider.gpu_count, known)
     mark = " SIM" if provider.simulated else ""
     if headline is None:
         metrics = ("—",) * 4

@@ -49,9 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(document, ensure_ascii=not sys.stdout.isatty()))
         return 0
     stats = document["stats"]
-    print(
-        f"{target.url}: {stats['totalClients']} clients, {stats['totalSubscriptions']} distinct subscriptions"
-    )
+    clients, distinct = stats["totalClients"], stats["totalSubscriptions"]
+    print(f"{target.url}: clients {clients}, distinct subscriptions {distinct}")
     for entry in stats["subscriptionDetails"]:
         print(f"{entry['subscriberCount']:>7}  {entry['subscriptionId']}")
     return 0

@@ -6,6 +6,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from qubix_tui import home
 from qubix_tui.protocol.tokens import is_token
 from tests.end_to_end.processes import hub_process, run, started
@@ -75,6 +77,16 @@ def test_it_refuses_strangers_without_tls(tmp_path: Path) -> None:
     refused = run(["qubix", "hub", "--host", "0.0.0.0", "--port", "0"], tmp_path)
     assert refused.returncode == 1
     assert "--insecure" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "options", [["--allow-origin", "console.example"], ["--allow-origin", "*"], ["--public-name", "a b"]]
+)
+def test_an_origin_or_a_name_that_is_none(options: list[str], tmp_path: Path) -> None:
+    """What can't be an origin or a host's name is refused at the start, in one sentence; exit code 2."""
+    refused = run(["qubix", "hub", "--port", "0", *options], tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1, refused.stderr
 
 
 def test_providers_and_stats_of_an_empty_hub(tmp_path: Path) -> None:
