@@ -6,6 +6,8 @@
 
 import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -101,28 +103,43 @@ def ensure_local_token(role: Role, *, home: Path) -> str:
     directory = private_dir(home / "tokens")
     token = tokens.new_token(role)
     path = directory / role.value
-    temporary = directory / f".{role.value}.{os.getpid()}"
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(token + "\n")
-        # A hard link, unlike a rename, does not replace what another process made meanwhile.
-        os.link(temporary, path)
+        with _beside(path, f"{token}\n".encode()) as temporary:
+            # A hard link, unlike a rename, does not replace what another process made meanwhile.
+            os.link(temporary, path)
     except FileExistsError:
         return read_token(path)
     except OSError as error:
         raise HomeError(f"can't make {path}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return token
 
 
+@contextlib.contextmanager
+def _beside(path: Path, content: bytes) -> Iterator[Path]:
+    """Write a file of a name of its own (0600) next to ``path``; what is left of it at the end is removed."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_hub_record(url: str, *, home: Path) -> None:
-    """Say where the local hub listens, for the consoles and agents of the same user."""
+    """Say where the local hub listens, for the consoles and agents of the same user.
+
+    Raises:
+        HomeError: It can't be written.
+    """
     record = HubRecord(url=url, pid=os.getpid(), started=psutil.Process().create_time())
-    temporary = home / f".hub.json.{os.getpid()}"
-    temporary.write_bytes(msgspec.json.encode(record))
-    temporary.replace(home / "hub.json")
+    path = home / "hub.json"
+    try:
+        with _beside(path, msgspec.json.encode(record)) as temporary:
+            temporary.replace(path)
+    except OSError as error:
+        raise HomeError(f"can't write {path}: {error.strerror}") from None
 
 
 def remove_hub_record(*, home: Path) -> None:
@@ -139,8 +156,11 @@ def running_hub(*, home: Path) -> str | None:
     if record is None:
         return None
     try:
-        alive = abs(psutil.Process(record.pid).create_time() - record.started) < 1
-    except psutil.Error:
+        process = psutil.Process(record.pid)
+        same = abs(process.create_time() - record.started) < 1
+        # One that ended and whom nobody waited for has its pid still, but no longer its port.
+        alive = same and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, ValueError):
         return None
     return record.url if alive else None
 
@@ -184,5 +204,5 @@ def _port(parts: SplitResult) -> int:
 def _read_hub_record(home: Path) -> HubRecord | None:
     try:
         return msgspec.json.decode((home / "hub.json").read_bytes(), type=HubRecord)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
