@@ -14,6 +14,7 @@ from qubix_tui.console.screens.help import HelpScreen
 from qubix_tui.console.screens.provider import ProviderScreen
 from qubix_tui.console.themes import MEANINGS, THEMES
 from qubix_tui.console.widgets.fleet_table import FleetTable, SortOrder
+from qubix_tui.console.widgets.line_panel import LinePanel
 from qubix_tui.console.widgets.news_feed import NewsFeed
 from qubix_tui.hub.access import Access
 from qubix_tui.hub.server import Hub, HubConfig
@@ -339,3 +340,14 @@ async def test_pages_and_ends() -> None:
             assert top <= place < top + rows
         await pilot.press("up", "j", "k")
         assert table.cursor_id == table.ids[rows - 2]
+
+
+async def test_ascii_only_means_ascii() -> None:
+    """With ``--ascii`` every cell of the table and of the lines around it is ASCII, the unknown too."""
+    async with hub() as running, machine(running.url, "alpha"):
+        app = QubixApp(running.url, OPERATOR, ascii_only=True)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: "alpha" in table_of(app).render_line(1).text)
+            for widget in (table_of(app), *app.screen.query(LinePanel)):
+                for y in range(widget.size.height):
+                    assert widget.render_line(y).text.isascii()

@@ -17,6 +17,7 @@ from textual.strip import Strip
 from qubix_tui.console.columns import BY_KEY, GAP, Column, Paint, Piece, fit, sort_key
 from qubix_tui.console.fleet import Fleet
 from qubix_tui.console.query import Predicate
+from qubix_tui.console.widgets.line_panel import TO_ASCII
 
 HEAD_LINES = 1
 CACHED_STRIPS = 512
@@ -282,7 +283,7 @@ class FleetTable(ScrollView, can_focus=True):
         for text, name in pieces:
             style = self._style("stale" if past else name, selected=selected)
             shown = self._cut(text, room)
-            segments.append(Segment(shown, style))
+            segments.append(Segment(shown.translate(TO_ASCII) if self._ascii_only else shown, style))
             room -= cell_len(shown)
         blank = Segment(" " * room, self._style("value", selected=selected))
         return [blank, *segments] if right else [*segments, blank]

@@ -12,7 +12,7 @@ Line = list[Segment]
 """One line of a panel, from the left; what it leaves at the right is blank."""
 
 
-_ASCII: Final = str.maketrans("—·×°↓↑…−", "-|xCv^~-")
+TO_ASCII: Final = str.maketrans("—·×°↓↑…−", "-|xCv^~-")
 """What stands for our own signs where only ASCII is to be used, of the same width."""
 
 
@@ -82,7 +82,7 @@ class LineWidget(Widget):
             return Strip.blank(width, background)
         line = lines[y]
         if self.ascii_only:
-            line = [Segment(text.translate(_ASCII), style) for text, style, _ in line]
+            line = [Segment(text.translate(TO_ASCII), style) for text, style, _ in line]
         return Strip(line).adjust_cell_length(width, background)
 
 
