@@ -19,34 +19,38 @@ pre { font: 13px/1.4 ui-monospace, monospace; padding: .6rem .8rem; border: 1px 
 
 _SCRIPT: Final = r"""
 "use strict";
-const KEPT = 200;
-const address = (location.protocol === "https:" ? "wss://" : "ws://") + location.host;
-const snippet = document.getElementById("snippet");
-const state = document.getElementById("state");
-const log = document.getElementById("log");
-// Characters that would not show, or would turn the text around them.
-const UNSEEN = /[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+// In a block: the names of the snippet are left to who pastes it here.
+{
+  const KEPT = 200;
+  const address = (location.protocol === "https:" ? "wss://" : "ws://") + location.host;
+  const snippet = document.getElementById("snippet");
+  const state = document.getElementById("state");
+  const log = document.getElementById("log");
+  // Characters that would not show, or would turn the text around them.
+  const UNSEEN = /[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
-function show(text) {
-  const line = document.createElement("pre");
-  line.textContent = text.replace(UNSEEN, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
-  log.prepend(line);
-  while (log.childElementCount > KEPT) log.lastElementChild.remove();
+  function show(text) {
+    const line = document.createElement("pre");
+    line.textContent = text.replace(UNSEEN, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
+    log.prepend(line);
+    while (log.childElementCount > KEPT) log.lastElementChild.remove();
+  }
+
+  snippet.textContent = snippet.textContent.replace("ws://localhost:3001", address);
+  const ws = new WebSocket(address);
+  let pings;
+  ws.onopen = () => {
+    state.textContent = "Connected to " + address;
+    ws.send(JSON.stringify({ type: "subscribe:marketplace", data: { snapshot: true, digest: 1 } }));
+    pings = setInterval(() => ws.send(JSON.stringify({ type: "ping" })), 30000);
+  };
+  ws.onmessage = (e) => show(JSON.stringify(JSON.parse(e.data), null, 2));
+  ws.onclose = (e) => {
+    clearInterval(pings);
+    const why = e.code + (e.reason ? ", " + e.reason : "");
+    state.textContent = "Closed (" + why + "); reload to connect again";
+  };
 }
-
-snippet.textContent = snippet.textContent.replace("ws://localhost:3001", address);
-const ws = new WebSocket(address);
-let pings;
-ws.onopen = () => {
-  state.textContent = "Connected to " + address;
-  ws.send(JSON.stringify({ type: "subscribe:marketplace", data: { snapshot: true, digest: 1 } }));
-  pings = setInterval(() => ws.send(JSON.stringify({ type: "ping" })), 30000);
-};
-ws.onmessage = (e) => show(JSON.stringify(JSON.parse(e.data), null, 2));
-ws.onclose = (e) => {
-  clearInterval(pings);
-  state.textContent = "Closed (" + e.code + (e.reason ? ", " + e.reason : "") + "); reload to connect again";
-};
 """
 
 HTML: Final = f"""<!doctype html>
