@@ -15,6 +15,8 @@ _ONE_DIGIT: Final = bytes.maketrans(b"123456789", b"000000000")
 _LONG_DIGITS: Final = b"0" * 16
 """2^53 has 16 digits; what is shorter can't be beyond it."""
 _LONG_INTEGER: Final = re.compile(rb"(?<![0-9.eE+])[0-9]{16,}(?![0-9.eE])")
+_HUGE_INTEGER: Final = re.compile(rb"(?<![0-9.eE+])[0-9]{400,}(?![0-9.eE])")
+_STAND_IN: Final = b"9" * 20
 _PAIR: Final = re.compile(rb"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}", re.IGNORECASE)
 _SURROGATE: Final = re.compile(rb"\\ud[89a-f]", re.IGNORECASE)
 
@@ -79,6 +81,11 @@ def depth_exceeds(raw: bytes, limit: int) -> bool:
 def may_hold_long_integer(raw: bytes) -> bool:
     """Whether a message may hold an integer of 16 digits or more; a string may look like one."""
     return _LONG_DIGITS in raw.translate(_ONE_DIGIT) and _LONG_INTEGER.search(raw) is not None
+
+
+def shorten_integers(raw: bytes) -> bytes:
+    """Write the integers that Python would refuse to read as others that are beyond ±2^53 just as well."""
+    return _HUGE_INTEGER.sub(_STAND_IN, raw)
 
 
 def check_integers(value: object, path: str) -> None:

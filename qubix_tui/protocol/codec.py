@@ -17,6 +17,7 @@ from qubix_tui.protocol.checks import (
     check_size,
     may_hold_long_integer,
     printable,
+    shorten_integers,
     why_not_json,
 )
 from qubix_tui.protocol.complaints import refusal
@@ -126,7 +127,7 @@ def _checked_request(envelope: _Envelope, raw: bytes) -> Request:
     if decoder is None:
         raise ProtocolError(ErrorCode.UNKNOWN_TYPE, f"unknown message type {_quoted(kind)}", field="type")
     if may_hold_long_integer(raw):
-        check_integers(_decode(_any_decoder, body, "data"), "data")
+        _check_integers(body, "data")
     data: Any
     if kind == PING:
         data = _decode(_any_decoder, body, "data")
@@ -213,7 +214,7 @@ def decode_event(raw: bytes) -> Event:
     kind, body = envelope.type, envelope.data
     if may_hold_long_integer(raw):
         check_integers(envelope.id, "id")
-        check_integers(_decode(_any_decoder, body, "data"), "data")
+        _check_integers(body, "data")
     if kind == OK and body == _NULL:
         body = _EMPTY
     try:
@@ -262,12 +263,16 @@ def decode_record(raw: bytes, form: type[T]) -> T:
     check_size(raw, limit=None, depth=MAX_DEPTH)
     check_encoding(raw)
     if may_hold_long_integer(raw):
-        check_integers(_decode(_any_decoder, raw, ""), "")
+        _check_integers(raw, "")
     decoder = _record_decoders.get(form)
     if decoder is None:
         decoder = _record_decoders[form] = msgspec.json.Decoder(form)
     record: T = _decode(decoder, raw, "")
     return record
+
+
+def _check_integers(raw: bytes | msgspec.Raw, path: str) -> None:
+    check_integers(_decode(_any_decoder, shorten_integers(bytes(raw)), path), path)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw, path: str) -> T:

@@ -71,7 +71,7 @@ def _one_line(value: Plain, room: int) -> str | None:
         if any(isinstance(item, dict | list) for item in value):
             return None
         line = f"[{', '.join(map(_scalar, value))}]"
-        return line if len(line) <= room else None
+        return line if len(line) <= room or not value else None
     if isinstance(value, str) and _is_block(value, room):
         return None
     return _scalar(value)
