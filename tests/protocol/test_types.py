@@ -1,6 +1,7 @@
 """Times on the wire: RFC 3339, UTC, milliseconds, there and back."""
 
 import re
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from qubix_tui.protocol.types import TIMESTAMP_PATTERN, from_timestamp, to_timestamp
 
-LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+LATEST = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
+"""Until then a double holds a time to better than half a microsecond, which is what it is rounded to."""
 milliseconds = st.integers(0, int(LATEST) * 1000)
 
 
@@ -42,8 +44,6 @@ def test_known_times() -> None:
 
 def test_times_do_not_depend_on_the_time_zone_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """UTC is written and read everywhere, around a change of the clocks too."""
-    import time
-
     for zone in ("America/St_Johns", "Asia/Kathmandu", "Europe/Berlin"):
         monkeypatch.setenv("TZ", zone)
         time.tzset()
@@ -55,10 +55,12 @@ def test_times_do_not_depend_on_the_time_zone_of_the_machine(monkeypatch: pytest
 
 @pytest.mark.parametrize(
     "text",
-    ["", "now", "2026-01-31", "2026-01-31T12:00:00", "2026-02-31T12:00:00Z", "2026-13-01T00:00:00Z"]
-    + ["2026-01-31T24:30:00Z", "2026-01-31T12:60:00Z", "0000-01-01T00:00:00Z"],
+    [
+        *("", "now", "2026-01-31", "2026-01-31T12:00:00", "2026-02-31T12:00:00Z", "2026-13-01T00:00:00Z"),
+        *("2026-01-31T24:30:00Z", "2026-01-31T12:60:00Z", "0000-01-01T00:00:00Z"),
+    ],
 )
 def test_what_is_no_time(text: str) -> None:
     """No zone, no such day, no such hour: ValueError, nothing else."""
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r".+"):
         from_timestamp(text)
