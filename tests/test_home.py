@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,8 @@ import msgspec
 import platformdirs
 import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from qubix_tui import home
 from qubix_tui.protocol import tokens
@@ -290,3 +293,33 @@ def test_credentials_by_the_default_ports(directory: Path) -> None:
     ):
         write_record(directory, url=recorded)
         assert home.credentials_for(asked, Role.VIEWER, home=directory) == (recorded, token)
+
+
+def test_nothing_is_left_of_a_token_that_failed(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, for one: the sentence names the file, and nothing half-made stays."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(home.HomeError, match="tokens/operator: No space left on device"):
+        home.ensure_local_token(Role.OPERATOR, home=directory)
+    assert list((directory / "tokens").iterdir()) == []
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=50)
+def test_any_hub_record_is_read_without_an_error(content: bytes) -> None:
+    """Whatever lies there is no hub."""
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "hub.json").write_bytes(content)
+        assert home.running_hub(home=Path(name)) is None
+
+
+@given(st.text(max_size=30).map(lambda text: f"ws://{text}") | st.text(max_size=30))
+@settings(max_examples=100)
+def test_any_address_is_looked_at_without_an_error(asked: str) -> None:
+    """Whatever a person types is dialled as it is, and shown no local token."""
+    with tempfile.TemporaryDirectory() as name:
+        write_record(Path(name))
+        assert home.credentials_for(asked, Role.OPERATOR, home=Path(name)) == (asked, None)
