@@ -60,5 +60,7 @@ def test_wildcards() -> None:
         assert channels.is_wildcard(key)
         assert channels.wildcard_of(key) is None
     assert channels.MARKETPLACE == "marketplace"
+    assert channels.is_channel(channels.MARKETPLACE)
+    assert channels.is_channel(channels.MARKETPLACE)
     assert not channels.is_wildcard(channels.MARKETPLACE)
     assert channels.wildcard_of(channels.MARKETPLACE) is None
