@@ -63,9 +63,7 @@ def _in_words(what: str, form: object, inner: str, field: str) -> str:
     if what in _INTEGER_COMPLAINTS:
         return INTEGER_WORDS
     if what.startswith("Invalid enum value"):
-        choices = _choices(form, inner)
-        if choices:
-            return f"expected one of {', '.join(choices)}"
+        return f"expected one of {', '.join(_choices(form, inner))}"
     if not field and what.startswith("Expected `object`"):
         return "expected a JSON object with a member type"
     return printable(what[0].lower() + _QUOTED.sub(_type_words, what[1:]))
@@ -81,7 +79,7 @@ def _type_words(quoted: re.Match[str]) -> str:
 
 
 def _choices(form: object, inner: str) -> list[str]:
-    """The values that the member at a path may have, where it has only some."""
+    """The values that the member at a path may have: one of an enumeration, or of literals."""
     found = [inspect.type_info(form)]
     for step in _STEP.finditer(inner):
         found = [after for kind in found for after in _step(kind, step[1])]
@@ -94,19 +92,17 @@ def _step(kind: inspect.Type, name: str | None) -> list[inspect.Type]:
     for plain in _plain([kind]):
         if isinstance(plain, inspect.StructType):
             after += [field.type for field in plain.fields if field.encode_name == name]
-        elif isinstance(plain, inspect.ListType) and name is None:
+        elif isinstance(plain, inspect.ListType):
             after.append(plain.item_type)
     return after
 
 
 def _plain(kinds: list[inspect.Type]) -> list[inspect.Type]:
-    """The types themselves: unions taken apart, annotations taken off."""
+    """The types themselves: unions taken apart."""
     plain: list[inspect.Type] = []
     for kind in kinds:
         if isinstance(kind, inspect.UnionType):
             plain += _plain(list(kind.types))
-        elif isinstance(kind, inspect.Metadata):
-            plain += _plain([kind.type])
         else:
             plain.append(kind)
     return plain

@@ -43,3 +43,4 @@ def test_depth_of_every_kind_of_nest(opening: bytes) -> None:
         nested = opening * times + b"0" + closing * times
         assert depth_exceeds(nested, 32) is (times * levels > 32)
     assert depth_exceeds(opening * 40, 32)
+    assert not depth_exceeds(closing * 40, 32)

@@ -307,6 +307,15 @@ def test_what_is_wrong_with_a_record() -> None:
     assert (caught.value.code, caught.value.field) == (ErrorCode.INVALID, None)
 
 
+def test_the_choices_are_named_inside_any_kind_of_update() -> None:
+    """What a member may be is found whichever form the message has."""
+    page = {"kind": "snapshot", "page": 1, "pages": 1, "providers": [{"state": "odd"}]}
+    with pytest.raises(ProtocolError) as caught:
+        codec.decode_event(codec.encode_event("MARKETPLACE_UPDATE", page))
+    assert caught.value.field == "data.providers[0].state"
+    assert caught.value.message == "expected one of available, busy, paused, unreachable, offline"
+
+
 @pytest.mark.parametrize(
     "raw",
     [
