@@ -36,7 +36,7 @@ BACKOFF: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 
 LOOK_FOR_LIBRARY_SECONDS: Final = 10.0
 
-END_SECONDS: Final = 0.2
+END_SECONDS: Final = 0.6
 """How long the end of a child is waited for: more than it needs, unless it hangs in the driver."""
 
 MAX_STUCK: Final = 3

@@ -90,7 +90,7 @@ def test_the_lock_is_not_inherited(tmp_path: Path) -> None:
 def test_a_directory_that_can_not_be_made(tmp_path: Path) -> None:
     """A file in the way is named, with the way out."""
     (tmp_path / "file").touch()
-    with pytest.raises(HomeError, match="set QUBIX_HOME"), locked(tmp_path / "file" / "agent"):
+    with pytest.raises(HomeError, match="QUBIX_HOME"), locked(tmp_path / "file" / "agent"):
         pytest.fail("a file was taken for a directory")
 
 

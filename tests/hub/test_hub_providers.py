@@ -260,7 +260,7 @@ async def test_history_and_snapshot_hold_what_was_sampled(hub: Running, clock: M
     "metrics",
     [
         {"gpus": [{"index": 0}] * 4_000},
-        {"gpus": [{"index": 0, "processes": [{"pid": 1}] * 5_000}]},
+        {"gpus": [{"index": 0, "processes": [{"pid": 1}] * 16}] * 250},
     ],
 )
 async def test_a_sample_that_would_not_fit_into_a_frame_is_refused(hub: Running, metrics: Any) -> None:
