@@ -7,7 +7,7 @@ from typing import Any
 from qubix_tui.hub.engine.base import NewEvent
 from qubix_tui.hub.services import Services
 from qubix_tui.protocol import channels, codec, events
-from qubix_tui.protocol.records import JobProgress, Metrics, Provider, ProviderStatus
+from qubix_tui.protocol.records import JobProgress, Metrics, Provider, ProviderState, ProviderStatus
 from qubix_tui.protocol.types import to_timestamp
 
 Data = Mapping[str, Any]
@@ -16,7 +16,8 @@ Data = Mapping[str, Any]
 class Broadcasts:
     """The broadcasts. To be called on the hub's event loop.
 
-    Each takes a record, or the same as a mapping with the members' names on the wire. All but metrics are
+    Each takes a record, or a mapping with the members' names on the wire, of which those in the guide's
+    examples are enough: what else a reader of the contract relies on follows from them. All but metrics are
     stored before they are published, in the order of the calls; they return the task that does it, to be
     awaited by whoever wants to know that it is done, and its exception: `ValueError` for an event that is too
     long for a frame.
@@ -32,13 +33,22 @@ class Broadcasts:
         raise NotImplementedError
 
     def broadcast_provider_registered(self, provider: Provider | Data) -> asyncio.Task[None]:
-        """Tell ``marketplace`` of a new provider."""
+        """Tell ``marketplace`` of a new provider: online and available, unless it says otherwise."""
+        if isinstance(provider, Mapping):
+            status = {"isOnline": True, "isAvailable": True, **provider}
+            provider = {"registeredAt": self._now(), **_with_state(status)}
         return self._broadcast(events.PROVIDER_REGISTERED, provider, channels.MARKETPLACE)
 
     def broadcast_provider_status_changed(
         self, provider_id: str, status: ProviderStatus | Data
     ) -> asyncio.Task[None]:
-        """Tell ``marketplace`` and the provider's channel of a provider's new status."""
+        """Tell ``marketplace`` and the provider's channel of a provider's new status.
+
+        Raises:
+            KeyError: ``isOnline`` or ``isAvailable`` is missing.
+        """
+        if isinstance(status, Mapping):
+            status = _with_state(status)
         data = {"providerId": provider_id, "status": status, "timestamp": self._now()}
         channel = channels.provider_channel(provider_id)
         return self._broadcast(events.PROVIDER_STATUS_CHANGED, data, channels.MARKETPLACE, channel)
@@ -94,3 +104,12 @@ class Broadcasts:
 
     def _now(self) -> str:
         return to_timestamp(self.services.clock.time())
+
+
+def _with_state(status: Data) -> Data:
+    """Add the state that the guide's two flags amount to, in its words: online, offline or busy."""
+    if not status["isOnline"]:
+        state = ProviderState.OFFLINE
+    else:
+        state = ProviderState.AVAILABLE if status["isAvailable"] else ProviderState.BUSY
+    return {"state": state, **status}

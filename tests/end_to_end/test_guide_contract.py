@@ -9,9 +9,11 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from websockets.asyncio.client import connect as open_socket
 
-from qubix_tui.client import Connection, ConnectionState
+from qubix_tui.client import Connection, ConnectionState, connect
 from qubix_tui.hub.server import Hub
+from qubix_tui.protocol.events import Event
 from tests.hub.manual_clock import ManualClock
 from tests.hub.wire import Client, Message, Running, eventually, running
 
@@ -198,6 +200,35 @@ async def test_each_broadcast_has_the_form_that_the_hooks_read(
         assert await client.heard() == []
 
 
+@pytest.mark.parametrize(
+    ("online", "available", "state"),
+    [(True, True, "available"), (True, False, "busy"), (False, False, "offline")],
+)
+async def test_our_own_client_understands_the_guides_broadcasts(
+    hub: Running, online: bool, available: bool, state: str
+) -> None:
+    """The guide's few members are enough for typed readers: the state is online, offline or busy by them."""
+    heard: list[Event] = []
+    async with connect(hub.hub.url) as client:
+        confirmed: list[Event] = []
+        for type_ in ("PROVIDER_REGISTERED", "PROVIDER_STATUS_CHANGED"):
+            client.connection.on(type_, heard.append)
+        client.connection.on("subscribed", confirmed.append)
+        client.connection.subscribe("marketplace")
+        await eventually(lambda: confirmed)
+        await hub.hub.broadcast_provider_registered(PROVIDER)
+        status = {"isOnline": online, "isAvailable": available}
+        await hub.hub.broadcast_provider_status_changed("provider-123", status)
+        await eventually(lambda: len(heard) == 2)
+    registered, changed = heard[0].data, heard[1].data
+    assert (registered.id, registered.gpu_model, registered.state) == (
+        "provider-123",
+        "RTX 4090",
+        "available",
+    )
+    assert (changed.provider_id, changed.status.state) == ("provider-123", state)
+
+
 async def test_a_registered_agents_events_have_the_same_form(hub: Running) -> None:
     """What the hub makes of a real registration and sample has every member that the guide names."""
     async with await hub.agent() as agent, await hub.client() as client:
@@ -223,17 +254,10 @@ async def test_a_registered_agents_events_have_the_same_form(hub: Running) -> No
 
 async def test_the_heartbeats_numbers_are_announced(hub: Running) -> None:
     """A client is told to ping every 30 s, and that it is closed after 60 s of silence."""
-    async with Client(await raw_socket(hub)) as client:
+    async with Client(await open_socket(hub.hub.url, compression=None)) as client:
         greeting = await client.recv()
         assert greeting["type"] == "connected"
         assert greeting["data"]["heartbeat"] == {"pingEvery": 30, "timeout": 60}
-
-
-async def raw_socket(hub: Running) -> Any:
-    """A socket of which nothing was read."""
-    from websockets.asyncio.client import connect
-
-    return await connect(hub.hub.url, compression=None)
 
 
 async def test_a_silent_client_is_closed_by_the_hubs_own_sweep() -> None:

@@ -118,7 +118,8 @@ async def test_a_bare_socket_follows_the_guide(hub: Running) -> None:
             assert (await bare.recv())["type"] == "subscribed"
             await hub.hub.broadcast_provider_registered(PROVIDER)
             heard = await bare.recv()
-            assert (heard["type"], heard["data"]) == ("PROVIDER_REGISTERED", PROVIDER)
+            assert heard["type"] == "PROVIDER_REGISTERED"
+            assert heard["data"].items() >= PROVIDER.items()
             bare.send({"type": "ping", "data": "x" * 200})
             assert (await bare.recv())["type"] == "pong"
             bare.send({"type": "unsubscribe", "subscriptionId": "marketplace"})
@@ -183,11 +184,8 @@ async def follow_the_guide(hub: Running, devtools: str, address: str) -> None:
         assert (label, confirmed["type"]) == ("Message:", "subscribed")
         await hub.hub.broadcast_provider_registered(PROVIDER)
         label, registered = await shown.logged()
-        assert (label, registered["type"], registered["data"]) == (
-            "Message:",
-            "PROVIDER_REGISTERED",
-            PROVIDER,
-        )
+        assert (label, registered["type"]) == ("Message:", "PROVIDER_REGISTERED")
+        assert registered["data"].items() >= PROVIDER.items()
 
 
 async def test_the_guides_snippet_works_on_the_hubs_own_page(hub: Running, devtools: str) -> None:

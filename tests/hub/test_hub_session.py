@@ -61,7 +61,15 @@ BROADCASTS: list[tuple[Callable[[Hub], Awaitable[None] | None], set[str], Messag
         {"marketplace"},
         {
             "type": "PROVIDER_REGISTERED",
-            "data": {"id": "a", "workerId": "w", "gpuModel": "RTX 4090", "pricePerHour": 0.45},
+            "data": {
+                "id": "a",
+                "workerId": "w",
+                "gpuModel": "RTX 4090",
+                "pricePerHour": 0.45,
+                "state": "available",
+                "isOnline": True,
+                "isAvailable": True,
+            },
         },
     ),
     (
@@ -69,7 +77,10 @@ BROADCASTS: list[tuple[Callable[[Hub], Awaitable[None] | None], set[str], Messag
         {"marketplace", "provider:a", "provider:*"},
         {
             "type": "PROVIDER_STATUS_CHANGED",
-            "data": {"providerId": "a", "status": {"isOnline": True, "isAvailable": True}},
+            "data": {
+                "providerId": "a",
+                "status": {"isOnline": True, "isAvailable": True, "state": "available"},
+            },
         },
     ),
     (
@@ -138,6 +149,7 @@ async def test_each_broadcast_reaches_exactly_those_subscribed(
         for message in heard:
             assert message["channel"] in {key, "provider:a", "job:j"}
             message["data"].pop("timestamp", None)
+            message["data"].pop("registeredAt", None)
             assert {"type": message["type"], "data": message["data"]} == expected
         await client.socket.close()
 
