@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check screenshots docs clean
+.PHONY: demo test check bench screenshots docs clean
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "QUBIX needs Python 3.11 or newer; this is $$($(PYTHON) --version). Set PYTHON=…" >&2; exit 1; }
@@ -22,6 +22,9 @@ check: .venv/ready
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+bench: .venv/ready
+	@$(BIN)/python -m benchmarks.fanout
 
 screenshots: .venv/ready
 	@$(BIN)/python -m screenshots.make
