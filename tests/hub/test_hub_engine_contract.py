@@ -14,6 +14,7 @@ from qubix_tui.hub.engine.base import (
     NewEvent,
     Precondition,
 )
+from qubix_tui.hub.engine.local import LocalEngine
 from qubix_tui.hub.engine.memory import MemoryEngine
 from tests.hub.manual_clock import ManualClock
 
@@ -29,7 +30,12 @@ def make_memory_engine(directory: Path, clock: ManualClock) -> Engine:
     return MemoryEngine(clock=clock, max_events=EVENTS_KEPT, max_age=SECONDS_KEPT)
 
 
-ENGINES: dict[str, EngineFactory] = {"memory": make_memory_engine}
+def make_local_engine(directory: Path, clock: ManualClock) -> Engine:
+    """Make the engine on a database of its own."""
+    return LocalEngine(directory / "hub.sqlite3", clock=clock, max_events=EVENTS_KEPT, max_age=SECONDS_KEPT)
+
+
+ENGINES: dict[str, EngineFactory] = {"local": make_local_engine, "memory": make_memory_engine}
 
 
 @pytest.fixture
