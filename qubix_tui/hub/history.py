@@ -120,10 +120,9 @@ class History:
             return
         if ring is None:
             ring = self._add(provider_id)
-        step = _step_of(received)
-        if step != ring.newest_step:
+        if not 0 <= received - ring.newest_step * STEP_SECONDS < STEP_SECONDS:
             ring.settle()
-        ring.newest_step = step
+            ring.newest_step = _step_of(received)
         ring.newest = metrics
         ring.received = received
         ring.sampled_at = metrics.sampled_at

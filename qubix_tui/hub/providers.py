@@ -299,7 +299,10 @@ class Providers:
     @staticmethod
     def _check_size(metrics: Metrics, size: int) -> None:
         """Refuse a sample that would not fit into a frame once its unknown members are spelled out."""
-        processes = sum(len(gpu.processes) for gpu in metrics.gpus if gpu.processes)
+        processes = 0
+        for gpu in metrics.gpus:
+            if gpu.processes:
+                processes += len(gpu.processes)
         if size + _GPU_BYTES * (len(metrics.gpus) + 1) + _PROCESS_BYTES * processes <= MAX_METRICS_BYTES:
             return
         size = len(codec.encode_record(metrics))

@@ -1,6 +1,6 @@
 """One client's connection: handled where its messages arrive, written to past the library.
 
-Incoming messages are handled synchronously, in `Session.process_event`: a task that waits in ``recv()`` would
+Incoming messages are handled synchronously, in `Session.data_received`: a task that waits in ``recv()`` would
 cost a switch per message. Only a request that has to wait for the store becomes a task (see
 `qubix_tui.hub.dispatch`); the socket is read no further when too much waits behind it.
 
@@ -36,6 +36,7 @@ from qubix_tui.hub import framing
 from qubix_tui.hub.access import Identity
 from qubix_tui.hub.dispatch import Dispatcher
 from qubix_tui.hub.fanout import Subscriber
+from qubix_tui.hub.incoming import at_frame_boundary, whole_message
 from qubix_tui.hub.limits import ConnectionLimiter
 from qubix_tui.hub.limits import Slot as Place
 from qubix_tui.hub.outbox import Outbox, Slot
@@ -266,7 +267,9 @@ class Session(ServerConnection):
 
     def data_received(self, data: bytes) -> None:
         """Handle what came in, and see to it that a connection that is closing gets closed."""
-        super().data_received(data)
+        rest = self._receive_whole(data) if self.opened else data
+        if rest:
+            super().data_received(rest)
         if self.protocol.state is not State.OPEN and self.opened:
             self._cut_after(CLOSING_SECONDS)
 
@@ -313,6 +316,18 @@ class Session(ServerConnection):
         elif self._fragments > MAX_FRAGMENTS and self.is_open:
             self.protocol.fail(1009, "too many fragments")
             self.send_data()
+
+    def _receive_whole(self, data: bytes) -> bytes:
+        """Handle the messages that can be read past the library, and give what is left to it."""
+        protocol = self.protocol
+        if not at_frame_boundary(protocol):
+            return data
+        start = 0
+        self._is_text = True
+        while protocol.state is State.OPEN and (found := whole_message(data, start)) is not None:
+            message, start = found
+            self._receive(message)
+        return data[start:]
 
     def _receive(self, message: bytes) -> None:
         """Count a message as a sign of life, and hand it on."""

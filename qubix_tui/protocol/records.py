@@ -35,7 +35,7 @@ class ProviderState(StrEnum):
     @property
     def is_online(self) -> bool:
         """Whether the hub hears it."""
-        return self not in {ProviderState.UNREACHABLE, ProviderState.OFFLINE}
+        return self is not ProviderState.OFFLINE and self is not ProviderState.UNREACHABLE
 
     @property
     def is_available(self) -> bool:
