@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from qubix_tui import home
 from qubix_tui.cli.common import CommandError, RawFormatter, Target, add_display_options
-from qubix_tui.cli.local_hub import DataLocked, local_access, locked_data
+from qubix_tui.cli.local_hub import DataLocked, local_access, local_engine, locked_data
 from qubix_tui.protocol import DEFAULT_PORT
 from qubix_tui.protocol.tokens import Role
 
@@ -84,6 +84,7 @@ def local_hub(directory: Path, notices: list[str]) -> Iterator[str]:
 
 def _start_hub(directory: Path, notices: list[str], stack: contextlib.ExitStack) -> "HubThread":
     """Start the hub on the usual port or the next free one; another port has a data directory of its own."""
+    from qubix_tui.hub.engine.base import EngineUnavailable
     from qubix_tui.hub.server import HubConfig
     from qubix_tui.hub.thread import HubThread
 
@@ -93,10 +94,12 @@ def _start_hub(directory: Path, notices: list[str], stack: contextlib.ExitStack)
         with contextlib.ExitStack() as attempt:
             try:
                 attempt.enter_context(locked_data(data))
-                hub = HubThread(config, access=local_access(config, directory))
+                hub = HubThread(config, access=local_access(config, directory), engine=local_engine(data))
                 hub.start()
             except DataLocked:
                 continue
+            except EngineUnavailable as error:
+                raise CommandError(str(error)) from None
             except OSError as error:
                 if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
                     raise CommandError(f"can't start the hub: {error.strerror or error}") from None

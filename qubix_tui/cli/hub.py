@@ -79,7 +79,7 @@ def port_number(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the hub until it is told to end."""
-    from qubix_tui.cli.local_hub import local_access, locked_data
+    from qubix_tui.cli.local_hub import local_access, local_engine, locked_data
     from qubix_tui.hub.server import Hub, HubConfig
     from qubix_tui.hub.thread import event_loop_factory
 
@@ -97,9 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
         anonymous=not arguments.no_anonymous,
         insecure=arguments.insecure,
     )
-    with locked_data(arguments.data or directory / "hub"):
+    with locked_data(arguments.data or directory / "hub") as data:
         try:
-            instance = Hub(config, access=local_access(config, directory))
+            instance = Hub(config, access=local_access(config, directory), engine=local_engine(data))
         except ValueError as error:  # an origin or a name that is none
             raise CommandError(str(error), EXIT_USAGE) from None
         with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
@@ -107,6 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(hub: "Hub", config: "HubConfig", directory: Path) -> int:
+    from qubix_tui.hub.engine.base import EngineUnavailable
+
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -115,7 +117,7 @@ async def _serve(hub: "Hub", config: "HubConfig", directory: Path) -> int:
         await hub.start()
     except OSError as error:
         raise CommandError(_why_not(error, config), EXIT_FAILED) from None
-    except ValueError as error:
+    except (ValueError, EngineUnavailable) as error:
         raise CommandError(str(error), EXIT_FAILED) from None
     record = home.running_hub(home=directory) is None
     if record:

@@ -12,6 +12,7 @@ from qubix_tui.protocol.tokens import Role
 
 if TYPE_CHECKING:
     from qubix_tui.hub.access import Access
+    from qubix_tui.hub.engine.base import Engine
     from qubix_tui.hub.server import HubConfig
 
 
@@ -49,6 +50,13 @@ def locked_data(directory: Path) -> Iterator[Path]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def local_engine(data: Path) -> "Engine":
+    """Give the store of a hub whose data directory is ``data``; opened by the hub's start."""
+    from qubix_tui.hub.engine.local import LocalEngine
+
+    return LocalEngine(data / "hub.sqlite3")
 
 
 def local_access(config: "HubConfig", directory: Path) -> "Access":

@@ -19,6 +19,10 @@ MAX_RECORD_BYTES = 48 * 1024
 
 PROVIDERS_TABLE: Final = "providers"
 
+SIMULATED_TABLE: Final = "simulated"
+"""The ids of simulated providers, and nothing else of them: a hub that was killed has to take back, when it
+starts again, what it once told of them."""
+
 SPEC_MEMBERS: Final = ProviderSpec.__struct_fields__
 """What a provider says of itself."""
 
@@ -171,10 +175,23 @@ def make_outcome(stored: StoredProvider, published: Sequence[NewEvent]) -> Outco
             "offer fewer workloads, or describe them more briefly",
             field="data",
         )
-    provider = stored.provider
-    changes = (
-        () if provider.simulated else (Change(PROVIDERS_TABLE, provider.id, codec.encode_record(stored)),)
-    )
     return Outcome(
-        provider_id=provider.id, stored=stored, encoded_size=size, changes=changes, events=published
+        provider_id=stored.provider.id,
+        stored=stored,
+        encoded_size=size,
+        changes=(change_of(stored.provider, stored),),
+        events=published,
     )
+
+
+def change_of(provider: Provider, stored: StoredProvider | None) -> Change:
+    """Give what is to be written for a provider: its record, or None when it is to be no more."""
+    if provider.simulated:
+        return Change(SIMULATED_TABLE, provider.id, None if stored is None else b"")
+    return Change(PROVIDERS_TABLE, provider.id, None if stored is None else codec.encode_record(stored))
+
+
+def removed_event(provider_id: str) -> NewEvent:
+    """Give the event that tells that a provider is no more."""
+    removed = events.ProviderRemoved(provider_id=provider_id)
+    return new_event(channels.MARKETPLACE, events.MARKETPLACE_UPDATE, removed)

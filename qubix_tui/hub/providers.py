@@ -14,10 +14,16 @@ from typing import Any, Protocol
 from qubix_tui.hub import framing
 from qubix_tui.hub.access import Access, Identity
 from qubix_tui.hub.clock import Clock
-from qubix_tui.hub.engine.base import Engine, EngineUnavailable
+from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.history import History
-from qubix_tui.hub.provider_state import PROVIDERS_TABLE, Entry, Outcome
+from qubix_tui.hub.provider_state import (
+    PROVIDERS_TABLE,
+    SIMULATED_TABLE,
+    Entry,
+    Outcome,
+    removed_event,
+)
 from qubix_tui.hub.publisher import Publisher
 from qubix_tui.hub.registry import Registry
 from qubix_tui.protocol import codec, events
@@ -128,6 +134,13 @@ class Providers:
             ProtocolError: It is not what a hub has written.
         """
         self.registry.load((await self._engine.load(PROVIDERS_TABLE)).values())
+        # Simulated ones are gone with the hub that had their connections; it may have had no time to say so.
+        gone = await self._engine.load(SIMULATED_TABLE)
+        if gone:
+            await self._publisher.commit(
+                [Change(SIMULATED_TABLE, provider_id, None) for provider_id in gone],
+                [removed_event(provider_id) for provider_id in gone],
+            )
 
     async def register(self, connection: ProviderConnection, request: Register) -> events.Registered:
         """Make a connection the one that a provider publishes over.

@@ -19,20 +19,21 @@ import msgspec
 
 from qubix_tui.hub.access import SIMULATED_PREFIX
 from qubix_tui.hub.clock import Clock
-from qubix_tui.hub.engine.base import Change, NewEvent
+from qubix_tui.hub.engine.base import NewEvent
 from qubix_tui.hub.provider_state import (
-    PROVIDERS_TABLE,
     SPEC_MEMBERS,
     Entry,
     Outcome,
     StoredProvider,
     active_state,
+    change_of,
     identity_of,
     make_outcome,
     new_event,
     online_state,
     provider_record,
     record_size,
+    removed_event,
     status_events,
 )
 from qubix_tui.protocol import channels, codec, events
@@ -301,13 +302,11 @@ class Registry:
         return self._status_outcome(entry.record(), entry.stored, state, reason)
 
     def _removal(self, entry: Entry) -> Outcome:
-        removed = events.ProviderRemoved(provider_id=entry.id)
-        changes = () if entry.stored.provider.simulated else (Change(PROVIDERS_TABLE, entry.id, None),)
         return Outcome(
             provider_id=entry.id,
             stored=None,
-            changes=changes,
-            events=(new_event(channels.MARKETPLACE, events.MARKETPLACE_UPDATE, removed),),
+            changes=(change_of(entry.stored.provider, None),),
+            events=(removed_event(entry.id),),
         )
 
     def _status_outcome(
