@@ -1,0 +1,102 @@
+"""What a supervisor is told of the hub: the notification protocol of systemd (``sd_notify``).
+
+A datagram of ``NAME=value`` lines goes to the socket that ``NOTIFY_SOCKET`` names; where nothing names one,
+nobody asked and nothing is sent. A message that can't be delivered is logged and never stops the hub: the
+supervisor notices silence by itself.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Self
+
+_logger = logging.getLogger("qubix.hub.notify")
+
+Probe = Callable[[], Awaitable[None]]
+"""Returns when the store answers, whatever it answers."""
+
+
+class Notifier:
+    """Speaks to the supervisor, if there is one.
+
+    Args:
+        address: Its socket: a path, or ``@name`` for an abstract one. None says nothing to nobody.
+        watchdog_seconds: How often it wants to hear of us, None if it does not watch.
+    """
+
+    def __init__(self, address: str | None = None, watchdog_seconds: float | None = None) -> None:
+        self._address = address
+        self.watchdog_seconds = watchdog_seconds
+
+    @classmethod
+    def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> Self:
+        """Read what the supervisor asks for, and take it out, so that no child speaks in our name."""
+        address = environment.pop("NOTIFY_SOCKET", None)
+        microseconds = environment.pop("WATCHDOG_USEC", "")
+        process = environment.pop("WATCHDOG_PID", None)
+        if address is not None and not address.startswith(("/", "@")):
+            _logger.warning("NOTIFY_SOCKET=%s is no path and no @name; the supervisor hears nothing", address)
+            address = None
+        watched = process is None or process == str(os.getpid())
+        if not (address and watched and microseconds.isascii() and microseconds.isdigit()):
+            return cls(address)
+        return cls(address, int(microseconds) / 1e6 or None)
+
+    def ready(self, status: str) -> None:
+        """The hub serves. Also said at the end of a reload."""
+        self._send("READY=1", f"STATUS={status}")
+
+    def status(self, status: str) -> None:
+        """Say in a line how the hub does."""
+        self._send(f"STATUS={status}")
+
+    def reloading(self) -> None:
+        """A reload begins; `ready` ends it."""
+        microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._send("RELOADING=1", f"MONOTONIC_USEC={microseconds}")
+
+    def stopping(self, status: str, seconds: float) -> None:
+        """The hub ends, and may take so many seconds."""
+        self._send("STOPPING=1", f"STATUS={status}", f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+
+    def alive(self) -> None:
+        """Hold off the watchdog once more."""
+        self._send("WATCHDOG=1")
+
+    async def keep_alive(self, probe: Probe) -> None:
+        """Hold off the watchdog for as long as the event loop turns and the store answers.
+
+        Runs on the hub's own loop, so that one which hangs is noticed. A store that refuses (a full disk)
+        answers: starting again would not mend it, and the hub still serves live values. One that does not
+        answer within the watchdog's time may have a thread that hangs, and only a new process helps.
+        """
+        if self.watchdog_seconds is None:
+            return
+        interval = self.watchdog_seconds / 2
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + interval
+            try:
+                async with asyncio.timeout(interval):
+                    await probe()
+                self.alive()
+            except TimeoutError:
+                _logger.error("the store has not answered for %g s; the watchdog is not held off", interval)
+            await asyncio.sleep(max(0.0, due - loop.time()))
+
+    def _send(self, *lines: str) -> None:
+        if self._address is None:
+            return
+        path = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
+        message = "\n".join(line.replace("\n", " ") for line in lines).encode()
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+                # A supervisor that does not read must not hold up the event loop.
+                sender.setblocking(False)
+                sender.connect(path)
+                sender.send(message)
+        except OSError as error:
+            _logger.warning("can't tell the supervisor at %s: %s", self._address, error)
