@@ -1,0 +1,254 @@
+"""What may be set for a hub: the tables of ``hub.toml``, each setting with its default and its reason.
+
+The commented file that `qubix hub config init` writes, the check of a file, and the list in
+``docs/operating.md`` all follow these structs.
+"""
+
+import typing
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from qubix_tui.hub.limits import Limits
+from qubix_tui.hub.outbox import DEFAULT_BOUND
+from qubix_tui.hub.server import HubConfig
+from qubix_tui.hub.session import READ_LIMIT
+
+_HUB = HubConfig()
+_LIMITS = Limits()
+
+Text = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=1, le=10**9)]
+Rate = Annotated[float, Meta(gt=0, le=1e9)]
+"""Per second."""
+
+
+class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where clients reach the hub."""
+
+    host: Annotated[Text, Meta(description="The address to listen on. 0.0.0.0 or :: for all of them.")] = (
+        _HUB.host
+    )
+    port: Annotated[int, Meta(ge=0, le=65535, description="0 picks a free one.")] = _HUB.port
+    unix_socket: Annotated[
+        Text | None,
+        Meta(description="Also listen on this Unix socket.", examples=["/run/qubix/hub.sock"]),
+    ] = None
+    insecure: Annotated[
+        bool, Meta(description="Listen beyond this machine without TLS. Only in a network that is trusted.")
+    ] = _HUB.insecure
+
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """TLS, where the hub itself speaks it. Both files or none; SIGHUP reads them again."""
+
+    cert: Annotated[
+        Text | None,
+        Meta(description="The certificate, with those between it and its root (PEM).", examples=["tls.pem"]),
+    ] = None
+    key: Annotated[
+        Text | None, Meta(description="Its private key, without a password (PEM).", examples=["tls.key"])
+    ] = None
+
+
+class AccessRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is let in, and from where."""
+
+    allow_origins: Annotated[
+        tuple[Text, ...],
+        Meta(
+            description="Origins beside this machine's own whose web pages may connect.",
+            examples=[["https://console.example.org"]],
+        ),
+    ] = ()
+    public_names: Annotated[
+        tuple[Text, ...],
+        Meta(
+            description="Names by which clients reach the hub, beside localhost and any IP address.",
+            examples=[["hub.example.org"]],
+        ),
+    ] = ()
+    anonymous: Annotated[
+        bool, Meta(description="Whether clients on this very machine may look without a token.")
+    ] = _HUB.anonymous
+    trusted_proxies: Annotated[
+        tuple[Text, ...],
+        Meta(
+            description="Addresses or networks of proxies whose X-Forwarded-For is believed.",
+            examples=[["127.0.0.1", "10.0.0.0/8"]],
+        ),
+    ] = ()
+
+
+class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept on disk."""
+
+    data: Annotated[
+        Text | None,
+        Meta(
+            description="The directory of the hub's data. Without it: hub/ in QUBIX_HOME.",
+            examples=["/var/lib/qubix/hub"],
+        ),
+    ] = None
+    events_per_channel: Annotated[
+        Count, Meta(description="Newest events of each channel that a client which was away can catch up on.")
+    ] = 1_000
+    max_age_seconds: Annotated[Rate, Meta(description="Older events are dropped.")] = 3_600.0
+    max_bytes: Annotated[
+        int,
+        Meta(
+            ge=16 * 1024 * 1024,
+            le=2**40,
+            description="Size of the database beyond which the oldest events are dropped.",
+        ),
+    ] = 256 * 1024 * 1024
+
+
+class ClientLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much clients may ask; a burst is what may come at once after a silence.
+
+    The reasons are in the guide to operating a hub. Who asks for more is answered `rate_limited`.
+    """
+
+    messages_per_second: Annotated[Rate, Meta(description="Of one connection.")] = _LIMITS.messages_per_second
+    messages_burst: Count = _LIMITS.messages_burst
+    bytes_per_second: Annotated[Rate, Meta(description="Of one connection.")] = _LIMITS.bytes_per_second
+    bytes_burst: Annotated[
+        int,
+        Meta(
+            ge=READ_LIMIT, le=2**40, description="Never less than the largest message, which else never fits."
+        ),
+    ] = _LIMITS.bytes_burst
+    subscribes_per_second: Annotated[Rate, Meta(description="Of one connection.")] = (
+        _LIMITS.subscribes_per_second
+    )
+    subscribes_burst: Count = _LIMITS.subscribes_burst
+    subscriptions: Annotated[Count, Meta(description="Held by one connection at once.")] = (
+        _LIMITS.subscriptions
+    )
+    refusals_per_second: Annotated[
+        Rate, Meta(description="How often one connection may be refused before it is closed.")
+    ] = _LIMITS.refusals_per_second
+    refusals_burst: Count = _LIMITS.refusals_burst
+    connections: Annotated[
+        Count, Meta(description="In all, handshakes included. Each needs a file: see LimitNOFILE, ulimit -n.")
+    ] = _LIMITS.connections
+    handshakes: Annotated[Count, Meta(description="Connections that have yet to finish theirs.")] = (
+        _LIMITS.handshakes
+    )
+    strangers_per_address: Annotated[
+        Count, Meta(description="Connections without a role, per IPv4 address or IPv6 /64.")
+    ] = _LIMITS.strangers_per_address
+    failed_logins_per_second: Annotated[Rate, Meta(description="Per IPv4 address or IPv6 /64.")] = (
+        _LIMITS.failed_logins_per_second
+    )
+    failed_logins_burst: Count = _LIMITS.failed_logins_burst
+    outbox_bytes: Annotated[
+        int,
+        Meta(
+            ge=64 * 1024,
+            le=2**30,
+            description="What may wait for one client that reads too slowly before it is cut.",
+        ),
+    ] = DEFAULT_BOUND
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the hub writes to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Annotated[
+        Literal["text", "json"], Meta(description="json: one document a line, for a collector.")
+    ] = "text"
+
+
+class Shutdown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the hub ends."""
+
+    drain_seconds: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="How long clients may take to leave, when the hub is told to end."),
+    ] = 10.0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of ``hub.toml``."""
+
+    listen: Listen = Listen()
+    tls: Tls = Tls()
+    access: AccessRules = AccessRules()
+    storage: Storage = Storage()
+    limits: ClientLimits = ClientLimits()
+    log: Log = Log()
+    shutdown: Shutdown = Shutdown()
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting.
+
+    Attributes:
+        key: Its table and name: ``listen.port``.
+        type: What its value has to be.
+        default: What it is when nobody says.
+        description: What it is for, empty where the name says it.
+        example: A value to show, where there is no default.
+        expected: A person's words for ``type``.
+    """
+
+    key: str
+    type: Any
+    default: Any
+    description: str
+    example: Any
+    expected: str
+
+
+def _describe(table: str, field: msgspec.structs.FieldInfo, annotation: object) -> Setting:
+    notes = [note for note in typing.get_args(annotation)[1:] if isinstance(note, Meta)]
+    descriptions = [note.description for note in notes if note.description]
+    examples = [example for note in notes for example in note.examples or ()]
+    return Setting(
+        key=f"{table}.{field.name}",
+        type=annotation,
+        default=field.default_factory() if field.default is msgspec.NODEFAULT else field.default,
+        description="".join(descriptions),
+        example=examples[0] if examples else None,
+        expected=_expected(annotation),
+    )
+
+
+def _expected(annotation: object) -> str:
+    kind = msgspec.inspect.type_info(annotation)
+    while isinstance(kind, msgspec.inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, msgspec.inspect.UnionType):
+        kind = next(option for option in kind.types if not isinstance(option, msgspec.inspect.NoneType))
+    match kind:
+        case msgspec.inspect.IntType(ge=least, le=most):
+            return f"a whole number from {least} to {most}"
+        case msgspec.inspect.FloatType(gt=None, ge=least, le=most):
+            return f"a number from {least:g} to {most:g}"
+        case msgspec.inspect.FloatType(gt=below, le=most):
+            return f"a number above {below:g} and at most {most:g}"
+        case msgspec.inspect.BoolType():
+            return "true or false"
+        case msgspec.inspect.LiteralType(values=values):
+            return " or ".join(f'"{value}"' for value in values)
+        case msgspec.inspect.VarTupleType():
+            return 'a list of texts in quotes, ["like", "this"]'
+        case msgspec.inspect.StrType():
+            return 'a text in quotes, "like this", that is not empty'
+    raise TypeError(f"no words for {annotation}")
+
+
+TABLES: dict[str, type[msgspec.Struct]] = dict(typing.get_type_hints(Settings))
+
+SETTINGS: dict[str, Setting] = {
+    f"{table}.{field.name}": _describe(
+        table, field, typing.get_type_hints(struct, include_extras=True)[field.name]
+    )
+    for table, struct in TABLES.items()
+    for field in msgspec.structs.fields(struct)
+}
+"""Every setting by its key, in the order of the file."""
