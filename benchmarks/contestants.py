@@ -63,7 +63,8 @@ def frame(text: bytes) -> bytes:
     """Give a client's text frame."""
     size = len(text)
     head = bytes((0x81, 0x80 | size)) if size < 126 else b"\x81\xfe" + size.to_bytes(2, "big")
-    return head + _MASK + bytes(byte ^ _MASK[index % 4] for index, byte in enumerate(text))
+    mask = (_MASK * (size // 4 + 1))[:size]
+    return head + _MASK + (int.from_bytes(text) ^ int.from_bytes(mask)).to_bytes(size)
 
 
 def upgrade(port: int, token: str = "") -> bytes:

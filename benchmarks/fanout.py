@@ -28,7 +28,7 @@ from benchmarks.contestants import (
     tokens_file,
     upgrade,
 )
-from benchmarks.processes import LOAD_CORE, Load, compile_load
+from benchmarks.processes import LOAD_CORE, Load, compiled
 from qubix_tui.protocol.tokens import Role, new_token
 
 RUNS = 5
@@ -219,7 +219,7 @@ def main() -> None:
             for contestant in contestants(folder)
             if not options.against or contestant.name in options.against
         ]
-        stage = Stage(folder, compile_load(folder), playing, tokens)
+        stage = Stage(folder, compiled("load", folder), playing, tokens)
         print("| work | server | median | lowest – highest | against node-ws |\n|---|---|---:|---:|---:|")
         for key in options.only or WORKS:
             for line in table(WORKS[key], WORKS[key].measure(stage, runs)):

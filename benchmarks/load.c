@@ -17,19 +17,10 @@
  * It ends at the end of its input, and after LIFETIME seconds at the latest.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
+#include "client.h"
+
 #include <fcntl.h>
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
 enum { LIFETIME = 600, MOST = 10000, AT_ONCE = 64, DIGITS = 7, FRAME = 4096 };
 
@@ -38,39 +29,6 @@ static int sockets[MOST];
 static long long received;
 static unsigned char sample[FRAME];
 static long sample_size, counter_at;
-
-static void fail(const char *what) {
-    fprintf(stderr, "load: %s: %s\n", what, errno ? strerror(errno) : "failed");
-    exit(1);
-}
-
-static double now(void) {
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return (double)at.tv_sec + (double)at.tv_nsec / 1e9;
-}
-
-static void say(int fd, const unsigned char *bytes, size_t size) {
-    while (size) {
-        ssize_t sent = send(fd, bytes, size, MSG_NOSIGNAL);
-        if (sent < 0) {
-            struct pollfd writable = {fd, POLLOUT, 0};
-            if (errno != EAGAIN || poll(&writable, 1, 5000) != 1) fail("send");
-            continue;
-        }
-        bytes += sent;
-        size -= (size_t)sent;
-    }
-}
-
-static int dial(int port) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) fail("connect");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    return fd;
-}
 
 static void await_ready(int fd, const char *ready) {
     static char answer[65536];
@@ -131,22 +89,10 @@ static int take(int milliseconds) {
 
 static void read_sample(const char *path, const char *mark) {
     FILE *file = fopen(path, "rb");
-    unsigned char plain[FRAME];
     if (!file) fail(path);
     sample_size = (long)fread(sample, 1, sizeof sample, file);
     fclose(file);
-    if (sample_size < 8 + 126 || sample[1] != (0x80 | 126)) fail("the sample is not a frame of 126 bytes or more");
-    for (long index = 8; index < sample_size; index++) plain[index] = sample[index] ^ sample[4 + index % 4];
-    unsigned char *found = memmem(plain + 8, (size_t)sample_size - 8, mark, strlen(mark));
-    if (!found) fail("the sample does not hold its mark");
-    counter_at = found - plain + (long)strlen(mark);
-}
-
-static void count_up(long number) {
-    for (int digit = DIGITS - 1; digit >= 0; digit--, number /= 10) {
-        long at = counter_at + digit;
-        sample[at] = (unsigned char)('0' + number % 10) ^ sample[4 + at % 4];
-    }
+    counter_at = find_counter(sample, sample_size, mark);
 }
 
 static long send_samples(double rate, double seconds) {
@@ -156,7 +102,7 @@ static long send_samples(double rate, double seconds) {
     while (sent < total) {
         long due = (long)((now() - start) * rate);
         for (; sent < due && sent < total; sent++) {
-            count_up(++number);
+            write_counter(sample, counter_at, DIGITS, ++number);
             say(sockets[sent % connections], sample, (size_t)sample_size);
         }
         take(1);

@@ -9,7 +9,8 @@ import uvloop
 
 from benchmarks import work
 from qubix_tui.hub.access import Access
-from qubix_tui.hub.server import Hub, HubConfig
+from qubix_tui.hub.config import HubConfig
+from qubix_tui.hub.server import Hub
 from qubix_tui.protocol import channels, codec, events
 from qubix_tui.protocol.tokens import Role
 

@@ -7,7 +7,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 
-from qubix_tui.hub.server import Hub, HubConfig
+from qubix_tui.hub.config import HubConfig
+from qubix_tui.hub.server import Hub
 from qubix_tui.protocol.records import Metrics
 
 README = Path(__file__).parent.parent / "README.md"

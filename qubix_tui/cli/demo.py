@@ -84,8 +84,8 @@ def local_hub(directory: Path, notices: list[str]) -> Iterator[str]:
 
 def _start_hub(directory: Path, notices: list[str], stack: contextlib.ExitStack) -> "HubThread":
     """Start the hub on the usual port or the next free one; another port has a data directory of its own."""
+    from qubix_tui.hub.config import HubConfig
     from qubix_tui.hub.engine.base import EngineUnavailable
-    from qubix_tui.hub.server import HubConfig
     from qubix_tui.hub.thread import HubThread
 
     for port in range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TRIED):

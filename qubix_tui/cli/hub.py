@@ -3,31 +3,33 @@
 import argparse
 import asyncio
 import logging
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qubix_tui import home
-from qubix_tui.cli.common import EXIT_FAILED, EXIT_USAGE, CommandError, RawFormatter
+from qubix_tui.cli import hub_config
+from qubix_tui.cli.common import EXIT_FAILED, CommandError, RawFormatter
 from qubix_tui.protocol import DEFAULT_PORT
 
 if TYPE_CHECKING:
-    from qubix_tui.hub.server import Hub, HubConfig
+    from qubix_tui.hub.config import HubConfig
 
 EXAMPLES = """\
 examples:
   qubix hub                            on ws://127.0.0.1:3001, for this machine
   qubix hub --port 0                   on a free port, which it prints
+  qubix hub --host 0.0.0.0 --tls-cert tls.pem --tls-key tls.key
   qubix hub --host 0.0.0.0 --insecure  for other machines, without TLS (a trusted network only)
-"""
+  qubix hub config init                write a commented hub.toml, which it reads when it starts
 
-STOP_SECONDS = 2.0
-"""How long clients may take to say goodbye before they are cut."""
+Each flag has a setting in hub.toml, and goes before it. SIGTERM or Ctrl-C lets clients leave (the second
+one ends at once); SIGHUP reads the TLS files again.
+"""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand."""
+    """Add the subcommand; a flag that is not given is None, and leaves the setting to others."""
     parser = subparsers.add_parser(
         "hub",
         help="run the hub alone",
@@ -35,35 +37,63 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         epilog=EXAMPLES,
         formatter_class=RawFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument(
-        "--port", type=port_number, default=DEFAULT_PORT, help=f"0 picks a free one (default: {DEFAULT_PORT})"
+        "--config", metavar="FILE", type=Path, help="its settings (default: $QUBIX_HOME/hub.toml, if there)"
     )
+    _add_listening(parser)
+    _add_access(parser)
     parser.add_argument("--data", metavar="DIR", type=Path, help="its data (default: $QUBIX_HOME/hub)")
+    parser.add_argument(
+        "--drain-seconds",
+        metavar="SECONDS",
+        type=float,
+        help="how long clients may take to leave at its end (default: 10)",
+    )
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="(default: info)")
+    parser.add_argument("--log-format", choices=("text", "json"), help="(default: text)")
+    parser.set_defaults(run=run)
+    hub_config.add_config_parser(parser)
+
+
+def _add_listening(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=port_number, help=f"0 picks a free one (default: {DEFAULT_PORT})")
+    parser.add_argument("--unix-socket", metavar="FILE", type=Path, help="listen on this Unix socket, too")
+    parser.add_argument("--tls-cert", metavar="FILE", type=Path, help="speak TLS with this certificate (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", type=Path, help="and its private key (PEM)")
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        default=None,
+        help="listen beyond this machine without TLS, against advice",
+    )
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-origin",
         metavar="ORIGIN",
         action="append",
-        default=[],
         help="let pages of this origin connect, e.g. https://console.example.org (repeat for more)",
     )
     parser.add_argument(
         "--public-name",
         metavar="HOST",
         action="append",
-        default=[],
         help="a name under which clients reach it (repeat for more)",
     )
     parser.add_argument(
-        "--no-anonymous", action="store_true", help="even this machine's clients need a token to look"
+        "--trusted-proxy",
+        metavar="NETWORK",
+        action="append",
+        help="believe X-Forwarded-For from this address or network (repeat for more)",
     )
     parser.add_argument(
-        "--insecure", action="store_true", help="listen beyond this machine without TLS, against advice"
+        "--no-anonymous",
+        action="store_false",
+        default=None,
+        help="even this machine's clients need a token to look",
     )
-    parser.add_argument(
-        "--log-level", choices=("debug", "info", "warning", "error"), default="info", help="(default: info)"
-    )
-    parser.set_defaults(run=run)
 
 
 def port_number(text: str) -> int:
@@ -79,56 +109,35 @@ def port_number(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the hub until it is told to end."""
+    from qubix_tui.cli.hub_service import HubService
     from qubix_tui.cli.local_hub import local_access, local_engine, locked_data
-    from qubix_tui.hub.server import Hub, HubConfig
+    from qubix_tui.cli.notify import Notifier
+    from qubix_tui.hub.engine.base import EngineUnavailable
+    from qubix_tui.hub.server import Hub
     from qubix_tui.hub.thread import event_loop_factory
 
+    directory = home.home_dir()
+    settings = hub_config.apply(arguments, directory).settings
     logging.basicConfig(
         stream=sys.stderr,
-        level=arguments.log_level.upper(),
+        level=settings.log.level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    directory = home.home_dir()
-    config = HubConfig(
-        host=arguments.host,
-        port=arguments.port,
-        allow_origins=tuple(arguments.allow_origin),
-        public_names=tuple(arguments.public_name),
-        anonymous=not arguments.no_anonymous,
-        insecure=arguments.insecure,
-    )
-    with locked_data(arguments.data or directory / "hub") as data:
+    config = hub_config.hub_config(settings)
+    assert settings.storage.data is not None  # hub_config.apply knows where
+    with locked_data(Path(settings.storage.data)) as data:
+        engine = local_engine(data, settings.storage)
+        hub = Hub(config, access=local_access(config, directory), engine=engine)
+        service = HubService(
+            hub, directory=directory, notifier=Notifier.from_environment(), tls=settings.tls.cert is not None
+        )
         try:
-            instance = Hub(config, access=local_access(config, directory), engine=local_engine(data))
-        except ValueError as error:  # an origin or a name that is none
-            raise CommandError(str(error), EXIT_USAGE) from None
-        with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
-            return runner.run(_serve(instance, config, directory))
-
-
-async def _serve(hub: "Hub", config: "HubConfig", directory: Path) -> int:
-    from qubix_tui.hub.engine.base import EngineUnavailable
-
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, stopped.set)
-    try:
-        await hub.start()
-    except OSError as error:
-        raise CommandError(_why_not(error, config), EXIT_FAILED) from None
-    except (ValueError, EngineUnavailable) as error:
-        raise CommandError(str(error), EXIT_FAILED) from None
-    record = home.running_hub(home=directory) is None
-    if record:
-        home.write_hub_record(hub.url, home=directory)
-    try:
-        print(f"listening on {hub.url}", flush=True)
-        await stopped.wait()
-    finally:
-        if record:
-            home.remove_hub_record(home=directory)
-        await hub.stop(STOP_SECONDS)
+            with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
+                runner.run(service.run())
+        except OSError as error:
+            raise CommandError(_why_not(error, config), EXIT_FAILED) from None
+        except (ValueError, EngineUnavailable) as error:
+            raise CommandError(str(error), EXIT_FAILED) from None
     return 0
 
 

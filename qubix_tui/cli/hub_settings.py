@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.limits import Limits
 from qubix_tui.hub.outbox import DEFAULT_BOUND
-from qubix_tui.hub.server import HubConfig
 from qubix_tui.hub.session import READ_LIMIT
 
 _HUB = HubConfig()

@@ -11,9 +11,10 @@ from qubix_tui.cli.common import CommandError
 from qubix_tui.protocol.tokens import Role
 
 if TYPE_CHECKING:
+    from qubix_tui.cli.hub_settings import Storage
     from qubix_tui.hub.access import Access
+    from qubix_tui.hub.config import HubConfig
     from qubix_tui.hub.engine.base import Engine
-    from qubix_tui.hub.server import HubConfig
 
 
 class DataLocked(CommandError):
@@ -52,11 +53,24 @@ def locked_data(directory: Path) -> Iterator[Path]:
         lock.release()
 
 
-def local_engine(data: Path) -> "Engine":
-    """Give the store of a hub whose data directory is ``data``; opened by the hub's start."""
+def local_engine(data: Path, bounds: "Storage | None" = None) -> "Engine":
+    """Give the store of a hub whose data directory is ``data``; opened by the hub's start.
+
+    Args:
+        data: The directory.
+        bounds: How much history is kept; None for the engine's own defaults.
+    """
     from qubix_tui.hub.engine.local import LocalEngine
 
-    return LocalEngine(data / "hub.sqlite3")
+    path = data / "hub.sqlite3"
+    if bounds is None:
+        return LocalEngine(path)
+    return LocalEngine(
+        path,
+        max_events=bounds.events_per_channel,
+        max_age=bounds.max_age_seconds,
+        max_bytes=bounds.max_bytes,
+    )
 
 
 def local_access(config: "HubConfig", directory: Path) -> "Access":

@@ -5,13 +5,13 @@ rule keeps a page whose name was re-pointed at this hub (DNS rebinding) from rea
 sends no ``Origin`` and may name any address, so neither rule stands in for a token.
 """
 
-import hmac
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from qubix_tui.hub import addresses
+from qubix_tui.hub.tokens import Tokens
 from qubix_tui.protocol import tokens
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
 from qubix_tui.protocol.requests import Register, Request
@@ -20,13 +20,15 @@ from qubix_tui.protocol.tokens import Role
 _ANYONE: Final = frozenset(Role)
 _READERS: Final = frozenset({Role.VIEWER, Role.OPERATOR})
 _OPERATORS: Final = frozenset({Role.OPERATOR})
+# Who has a token of more than a viewer has no use for a provider's.
+_NEWCOMERS: Final = frozenset({Role.NOBODY, Role.VIEWER})
 # An operator publishes for the simulated providers that its connection registered.
 _PUBLISHERS: Final = frozenset({Role.PROVIDER, Role.OPERATOR})
 
 PERMITTED: Final[dict[str, frozenset[Role]]] = {
     "ping": _ANYONE,
     "auth": _ANYONE,
-    "enroll": _ANYONE,
+    "enroll": _NEWCOMERS,
     "subscribe:marketplace": _READERS,
     "subscribe:provider": _READERS,
     "subscribe:job": _READERS,
@@ -48,6 +50,7 @@ PERMITTED: Final[dict[str, frozenset[Role]]] = {
     "token:issue": _OPERATORS,
     "token:list": _OPERATORS,
     "token:revoke": _OPERATORS,
+    "audit:list": _OPERATORS,
     "enroll:new": _OPERATORS,
 }
 """Which roles may send each type of `REQUESTS`."""
@@ -55,6 +58,7 @@ PERMITTED: Final[dict[str, frozenset[Role]]] = {
 _NEEDED: Final = {
     _READERS: "viewer or operator",
     _OPERATORS: "operator",
+    _NEWCOMERS: "viewer or nobody (a connection that shows no token)",
     _PUBLISHERS: "provider (or, for simulated providers, operator)",
 }
 
@@ -62,7 +66,6 @@ SIMULATED_PREFIX: Final = "sim-"
 """What the id of every simulated provider begins with."""
 
 _FORWARDING_HEADERS: Final = frozenset({"forwarded", "via", "x-real-ip"})
-_NO_HASH: Final = "0" * 64
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -84,14 +87,6 @@ class Refusal(msgspec.Struct, frozen=True):
 
     status: int
     message: str
-
-
-class _KnownToken(msgspec.Struct):
-    hash: str
-    role: Role
-    name: str
-    binding: tuple[str, str] | None = None
-    """The provider id and the workerId that it is for, once it has registered them."""
 
 
 class Access:
@@ -118,11 +113,10 @@ class Access:
         self._allowed_origins = frozenset(addresses.parse_allowed_origin(text) for text in allowed_origins)
         self._public_names = frozenset(addresses.parse_public_name(text) for text in public_names)
         self._anonymous = anonymous and not trusted_proxies
-        self._tokens: dict[str, _KnownToken] = {}
-        self._owners: dict[str, str] = {}
+        self.tokens = Tokens()
 
     def add_token(self, token: str, role: Role, name: str) -> str:
-        """Know a token from now on (only its hash is kept), and give its id.
+        """Know a token of this machine's own from now on (only its hash is kept), and give its id.
 
         Raises:
             ValueError: It has not a token's form, or is not one of that role.
@@ -131,28 +125,15 @@ class Access:
             raise ValueError(f"the {role.value} token “{name}” is mistyped or cut short")
         if token[4] != role.value[0]:
             raise ValueError(f"the token “{name}” is not one of the role {role.value}")
-        digest = tokens.hash_token(token)
-        self._tokens.setdefault(_token_id(digest), _KnownToken(digest, role, name))
-        return _token_id(digest)
+        return self.tokens.add_local(token, role, name)
 
     def authenticate(self, token: str) -> Identity:
         """Tell who shows a token.
 
         Raises:
-            ProtocolError: ``unauthenticated``; it is mistyped, or not known here.
+            ProtocolError: ``unauthenticated``; it is mistyped, not known here, or revoked.
         """
-        if not tokens.is_token(token):
-            raise ProtocolError(
-                ErrorCode.UNAUTHENTICATED, "this is not a whole token (mistyped, or cut short)"
-            )
-        digest = tokens.hash_token(token)
-        token_id = _token_id(digest)
-        # The id is public; what tells a token from a guess is compared in constant time.
-        known = self._tokens.get(token_id)
-        if not hmac.compare_digest(known.hash if known else _NO_HASH, digest) or known is None:
-            raise ProtocolError(
-                ErrorCode.UNAUTHENTICATED, "this hub does not know the token; ask its operator for one"
-            )
+        token_id, known = self.tokens.find(token)
         subject = known.binding[0] if known.binding else known.name
         return Identity(known.role, subject, token_id)
 
@@ -163,7 +144,8 @@ class Access:
             peer_host: The peer's address.
             forwarded: Whether `is_forwarded` its request: then the peer is a proxy, and its client unknown.
         """
-        if self._anonymous and not forwarded and addresses.is_loopback(peer_host):
+        local = peer_host == addresses.UNIX_PEER or addresses.is_loopback(peer_host)
+        if self._anonymous and not forwarded and local:
             return Identity(Role.VIEWER)
         return Identity(Role.NOBODY)
 
@@ -225,16 +207,14 @@ class Access:
             _check_simulated(identity, request.data)
 
     def bind_provider(self, identity: Identity, worker_id: str, provider_id: str) -> Identity:
-        """Bind a provider's token to the first (id, workerId) that it registers.
-
-        The workerId is no secret (it is in the provider's record): what keeps one provider from
-        registering as another is that an id has one token only.
+        """Bind a provider's token to the first (id, workerId) that it registers (`Tokens.bind`).
 
         Returns:
             The identity whose ``subject`` is the provider id (an operator's comes back as it is).
 
         Raises:
             ProtocolError: ``forbidden``; the token has another provider, or the provider another token.
+                ``unauthenticated``; the token was revoked meanwhile.
         """
         if identity.role is Role.OPERATOR:
             if not provider_id.startswith(SIMULATED_PREFIX):
@@ -243,17 +223,7 @@ class Access:
         token_id = identity.token_id
         if identity.role is not Role.PROVIDER or token_id is None:
             raise ProtocolError(ErrorCode.FORBIDDEN, "registering needs a provider's token")
-        known = self._tokens[token_id]
-        wanted = (provider_id, worker_id)
-        if known.binding not in {None, wanted}:
-            raise ProtocolError(
-                ErrorCode.FORBIDDEN, "this token belongs to another provider; each provider needs its own"
-            )
-        if self._owners.setdefault(provider_id, token_id) != token_id:
-            raise ProtocolError(
-                ErrorCode.FORBIDDEN, f"{provider_id} is registered with another token; use that one"
-            )
-        known.binding = wanted
+        self.tokens.bind(token_id, provider_id, worker_id)
         return Identity(Role.PROVIDER, provider_id, token_id)
 
 
@@ -279,10 +249,6 @@ def bearer_token(authorizations: Sequence[str]) -> str | None:
             ErrorCode.UNAUTHENTICATED, "expected one Authorization header: Bearer and a token"
         )
     return token.strip()
-
-
-def _token_id(digest: str) -> str:
-    return digest[:12]
 
 
 def _check_simulated(identity: Identity, spec: Register) -> None:

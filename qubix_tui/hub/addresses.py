@@ -6,6 +6,9 @@ from typing import Final
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
+UNIX_PEER: Final = "unix"
+"""The address of whoever comes over the Unix socket, in logs and limits."""
+
 _AUTHORITY: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -75,13 +78,13 @@ def is_ip_literal(name: str) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether a peer's address is one of this machine's own loopback addresses."""
-    address = _parse_address(host)
+    address = parse_address(host)
     return address is not None and address.is_loopback
 
 
 def network_of(host: str) -> str:
     """Give what stands for one customer of an address: itself, or the /64 of an IPv6 address."""
-    address = _parse_address(host)
+    address = parse_address(host)
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Network((int(address), 64), strict=False))
     return host if address is None else str(address)
@@ -92,7 +95,8 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "�" for character in text[:100])
 
 
-def _parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Read an address; None where it is none. An IPv4 address is one in IPv6's form too."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

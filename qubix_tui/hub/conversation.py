@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from qubix_tui.hub import framing, snapshots
+from qubix_tui.hub import framing, snapshots, token_requests
 from qubix_tui.hub.access import Identity
 from qubix_tui.hub.engine.base import Replay
 from qubix_tui.hub.fanout import Subscriber
@@ -42,6 +42,7 @@ class Conversation(ProviderConnection, Protocol):
     subscriber: Subscriber
     limiter: ConnectionLimiter
     address: str
+    opened: bool
     raw: bytes
     """The message that is being handled."""
 
@@ -51,6 +52,10 @@ class Conversation(ProviderConnection, Protocol):
 
     def reserve(self) -> Slot:
         """Take a place among the events for frames that come later."""
+        ...
+
+    def cut(self) -> None:
+        """End the connection at once."""
         ...
 
     def identified(self, identity: Identity) -> None:
@@ -181,9 +186,8 @@ def auth(session: Conversation, request: Request) -> None:
         )
     try:
         identity = services.access.authenticate(request.data.token)
-    except ProtocolError:
-        services.telemetry.auth_failures += 1
-        services.logins.failed(session.address)
+    except ProtocolError as error:
+        services.refuse_login(session.address, error)
         raise
     session.identified(identity)
     data = events.Authenticated(role=identity.role.value, subject=identity.subject)
@@ -192,7 +196,10 @@ def auth(session: Conversation, request: Request) -> None:
 
 async def register(session: Conversation, request: Request) -> None:
     """Make the connection that of a provider."""
-    registered = await session.services.providers.register(session, request.data)
+    services, before = session.services, session.identity
+    registered = await services.providers.register(session, request.data)
+    if session.identity != before:
+        services.credentials.provider_bound(token_requests.actor(session), registered.provider_id)
     session.reply(events.REGISTERED, registered, request.id)
 
 
@@ -204,7 +211,9 @@ async def set_status(session: Conversation, request: Request) -> None:
 
 async def remove(session: Conversation, request: Request) -> None:
     """Forget a provider that is gone."""
-    await session.services.providers.remove(request.data.provider_id)
+    services, provider_id = session.services, request.data.provider_id
+    note = services.credentials.audit.changes("provider_removed", token_requests.actor(session), provider_id)
+    await services.providers.remove(provider_id, note)
     session.reply(events.OK, events.Ok(), request.id)
 
 
@@ -238,13 +247,6 @@ def no_jobs(_: Conversation, request: Request) -> None:
     raise ProtocolError(ErrorCode.UNAVAILABLE, f"this hub runs no jobs, so {request.type} can't be answered")
 
 
-def no_tokens(_: Conversation, request: Request) -> None:
-    """Refuse what needs the token store."""
-    raise ProtocolError(
-        ErrorCode.UNAVAILABLE, f"this hub keeps no tokens of its own, so {request.type} can't be answered"
-    )
-
-
 HANDLERS: dict[str, Handler] = {
     "subscribe:marketplace": subscribe,
     "subscribe:provider": subscribe,
@@ -266,11 +268,12 @@ HANDLERS: dict[str, Handler] = {
     "job:submit": no_jobs,
     "job:cancel": no_jobs,
     "job:why": no_jobs,
-    "token:issue": no_tokens,
-    "token:list": no_tokens,
-    "token:revoke": no_tokens,
-    "enroll:new": no_tokens,
-    "enroll": no_tokens,
+    "token:issue": token_requests.issue_token,
+    "token:list": token_requests.list_tokens,
+    "token:revoke": token_requests.revoke_token,
+    "audit:list": token_requests.list_audit,
+    "enroll:new": token_requests.new_code,
+    "enroll": token_requests.enroll,
 }
 """The handler of every type that a hub understands."""
 

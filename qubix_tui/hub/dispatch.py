@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from qubix_tui.hub.conversation import HANDLERS, Conversation
 from qubix_tui.hub.engine.base import EngineUnavailable
 from qubix_tui.hub.limits import Flooding
+from qubix_tui.hub.provider_state import Entry
 from qubix_tui.protocol import codec, events
 from qubix_tui.protocol.errors import CloseCode, ErrorCode, ProtocolError
 from qubix_tui.protocol.requests import Request
@@ -71,7 +72,7 @@ class Dispatcher:
         if self._busy:
             self._waiting.append((message, is_text))
             session.waiting_changed()
-        else:
+        elif session.entry is None or not is_text or not self._take_sample(session.entry, message):
             self._handle(message, is_text)
 
     def go_on(self) -> None:
@@ -84,6 +85,22 @@ class Dispatcher:
     def close(self) -> None:
         """Drop what waits; the connection is over."""
         self._waiting.clear()
+
+    def _take_sample(self, entry: Entry, message: bytes) -> bool:
+        """Take a message that is a sample without a fault; False where it is anything else.
+
+        Whether its sender may publish was settled when it registered, which nobody else can do.
+        """
+        sample = codec.decode_sample(message)
+        if sample is None:
+            return False
+        services = self._session.services
+        services.telemetry.messages_received[events.GPU_METRICS_UPDATE] += 1
+        try:
+            services.providers.publish_metrics(entry, sample, message)
+        except ProtocolError as error:
+            self._refuse(error, None)
+        return True
 
     def _handle(self, message: bytes, is_text: bool) -> None:
         session = self._session

@@ -14,7 +14,7 @@ from types import GeneratorType
 from typing import cast
 
 from websockets import frames
-from websockets.protocol import Protocol, State
+from websockets.protocol import Protocol
 from websockets.streams import StreamReader
 
 _unmask: Callable[[bytes, bytes], bytes] = frames.apply_mask  # type: ignore[attr-defined]
@@ -30,14 +30,12 @@ _MASK_BYTES = 4
 
 def at_frame_boundary(protocol: Protocol) -> bool:
     """Whether the next byte of an open connection begins a message."""
-    waiting = cast("GeneratorType[None, None, None]", protocol.parser).gi_yieldfrom
-    return (
-        isinstance(waiting, GeneratorType)
-        and waiting.gi_code is _BETWEEN_FRAMES
-        and protocol.current_size is None
-        and protocol.state is State.OPEN
-        and not protocol.reader.buffer
-    )
+    if protocol.current_size is not None or protocol.reader.buffer:
+        return False
+    # A server's parser reads the handshake, and leaves the frames to another one within it.
+    frames_parser = cast("GeneratorType[None, None, None]", protocol.parser).gi_yieldfrom
+    waiting = getattr(frames_parser, "gi_yieldfrom", None)
+    return getattr(waiting, "gi_code", None) is _BETWEEN_FRAMES
 
 
 def whole_message(data: bytes, start: int) -> tuple[bytes, int] | None:

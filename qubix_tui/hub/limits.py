@@ -71,10 +71,10 @@ class TokenBucket:
         burst: Tokens that it holds; it starts full.
     """
 
-    __slots__ = ("_fill_seconds", "_full_at", "_rate")
+    __slots__ = ("_fill_seconds", "_full_at", "_seconds_each")
 
     def __init__(self, rate: float, burst: float) -> None:
-        self._rate = rate
+        self._seconds_each = 1 / rate
         self._fill_seconds = burst / rate
         self._full_at = float("-inf")
 
@@ -88,7 +88,10 @@ class TokenBucket:
         Returns:
             0 when they were taken, else the seconds until there will be enough (nothing was taken).
         """
-        full_at = max(now, self._full_at) + amount / self._rate
+        full_at = self._full_at
+        if full_at < now:
+            full_at = now
+        full_at += amount * self._seconds_each
         wait = full_at - now - self._fill_seconds
         # Less than a nanosecond is rounding, which would else cost the last token of a burst.
         if wait > 1e-9:
@@ -182,6 +185,10 @@ class Slot:
         self._closed = False
         counts.connections += 1
         counts.handshakes += 1
+
+    def came_from(self, address: str) -> None:
+        """The client is behind a proxy that is trusted: it counts for its own address."""
+        self._network = network_of(address)
 
     def opened(self, *, stranger: bool) -> None:
         """The handshake is over.

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.engine.base import Change, NewEvent
 from qubix_tui.protocol import channels, codec, events
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
@@ -40,11 +41,13 @@ class Entry:
     """A provider, as the hub knows it now."""
 
     __slots__ = (
+        "_clock",
         "channel",
         "encoded_size",
         "headline",
         "heard",
-        "heard_at",
+        "heard_here",
+        "id",
         "instance",
         "metrics",
         "metrics_at",
@@ -53,7 +56,9 @@ class Entry:
         "stored",
     )
 
-    def __init__(self, stored: StoredProvider, encoded_size: int, heard: float) -> None:
+    def __init__(self, stored: StoredProvider, encoded_size: int, clock: Clock) -> None:
+        self._clock = clock
+        self.id = stored.provider.id
         self.stored = stored
         self.encoded_size = encoded_size
         """Bytes of the record as JSON, at the most."""
@@ -61,10 +66,10 @@ class Entry:
         """Of the agent that registered last; None when that was before the hub's start."""
         self.session_open = False
         """Whether the connection that registered last is open."""
-        self.heard = heard
+        self.heard = clock.monotonic()
         """When it was last heard (monotonic)."""
-        self.heard_at: float | None = None
-        """The same by the clock on the wall; None when that was before the hub's start."""
+        self.heard_here = False
+        """Whether that was since the hub's start."""
         self.metrics: Metrics | None = None
         self.metrics_at = 0.0
         """When ``metrics`` was received, in seconds since the epoch."""
@@ -73,11 +78,6 @@ class Entry:
         self.headline: tuple[int, bytes] | None = None
         """The encoded headline of a sample, and that sample's number."""
         self.channel = channels.provider_channel(stored.provider.id)
-
-    @property
-    def id(self) -> str:
-        """The provider's id."""
-        return self.stored.provider.id
 
     @property
     def state(self) -> ProviderState:
@@ -90,9 +90,10 @@ class Entry:
 
     def with_heartbeat(self, provider: Provider) -> Provider:
         """Give a record of this provider, now or from before, with the time of the last message."""
-        if self.heard_at is None:
+        if not self.heard_here:
             return provider
-        return msgspec.structs.replace(provider, last_heartbeat=to_timestamp(self.heard_at))
+        heard_at = self._clock.time() - (self._clock.monotonic() - self.heard)
+        return msgspec.structs.replace(provider, last_heartbeat=to_timestamp(heard_at))
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ ends a silence.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol
 
 from qubix_tui.hub import framing
@@ -28,7 +28,7 @@ from qubix_tui.hub.publisher import Publisher
 from qubix_tui.hub.registry import Registry
 from qubix_tui.protocol import codec, events
 from qubix_tui.protocol.errors import CloseCode, ErrorCode, ProtocolError
-from qubix_tui.protocol.records import Metrics
+from qubix_tui.protocol.records import MAX_GPU_PROCESSES, Metrics
 from qubix_tui.protocol.requests import PublishMetrics, Register, SetStatus
 from qubix_tui.protocol.types import to_timestamp
 
@@ -38,9 +38,8 @@ MAX_METRICS_BYTES = 60 * 1024
 SWEEP_BATCH = 200
 """Providers whose silence is dealt with in one commit."""
 
-_GPU_BYTES = 1_200
-_PROCESS_BYTES = 100
-"""What a GPU or a process of a sample may grow by when it is sent on: nulls, and numbers written out."""
+_GPU_BYTES = 1_200 + 100 * MAX_GPU_PROCESSES
+"""What a GPU of a sample, with its processes, may grow by when it is sent on: nulls, numbers written out."""
 
 _logger = logging.getLogger("qubix.hub.providers")
 
@@ -160,8 +159,10 @@ class Providers:
             current = self._connections.get(provider_id)
             outcome = self.registry.register(request, same_connection=current is connection)
             identity = self._access.bind_provider(connection.identity, request.worker_id, provider_id)
+            tokens, token_id = self._access.tokens, identity.token_id
+            bound = [tokens.change(token_id)] if token_id and tokens.is_unsaved(token_id) else []
             await self._publisher.commit(
-                outcome.changes,
+                [*outcome.changes, *bound],
                 outcome.events,
                 lambda: self._take_over(connection, identity, outcome, request),
             )
@@ -188,7 +189,7 @@ class Providers:
     def heard(self, entry: Entry) -> None:
         """Note a sign of life, and bring a provider back that was taken for gone."""
         self.registry.heard(entry)
-        if not entry.state.is_online and not self._turns.is_taken(entry.id):
+        if not entry.stored.provider.is_online and not self._turns.is_taken(entry.id):
             self._spawn(self._change(entry, self.registry.refresh))
 
     async def set_status(self, entry: Entry, request: SetStatus) -> None:
@@ -202,15 +203,19 @@ class Providers:
             if outcome is not None:
                 await self._commit(outcome)
 
-    async def remove(self, provider_id: str) -> None:
+    async def remove(self, provider_id: str, note: Sequence[Change] = ()) -> None:
         """Forget a provider.
+
+        Args:
+            provider_id: Which.
+            note: What is to be written beside that.
 
         Raises:
             ProtocolError: ``not_found``, or ``conflict`` while it is not offline.
             EngineUnavailable: The store did not take it.
         """
         async with self._turns.of(provider_id):
-            await self._commit(self.registry.remove(provider_id))
+            await self._commit(self.registry.remove(provider_id), note)
 
     def publish_metrics(self, entry: Entry, request: PublishMetrics, raw: bytes) -> None:
         """Take a provider's sample, and publish it to whoever listens.
@@ -247,7 +252,8 @@ class Providers:
         self._fanout.publish(events.GPU_METRICS_UPDATE, channel, frame, subject=channel)
 
     async def sweep(self) -> None:
-        """Deal with the providers that have been silent too long."""
+        """Deal with the providers that have been silent too long, and with a store that has failed."""
+        await self._publisher.probe()
         overdue = [entry for entry in self.registry.overdue() if not self._turns.is_taken(entry.id)]
         for start in range(0, len(overdue), SWEEP_BATCH):
             await self._sweep_batch(overdue[start : start + SWEEP_BATCH])
@@ -285,8 +291,9 @@ class Providers:
             except EngineUnavailable as error:
                 _logger.error("the new state of %s was not stored: %s", entry.id, error)
 
-    async def _commit(self, outcome: Outcome) -> None:
-        await self._publisher.commit(outcome.changes, outcome.events, lambda: self._apply_all([outcome]))
+    async def _commit(self, outcome: Outcome, note: Sequence[Change] = ()) -> None:
+        changes = [*outcome.changes, *note]
+        await self._publisher.commit(changes, outcome.events, lambda: self._apply_all([outcome]))
 
     def _apply_all(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
@@ -305,6 +312,7 @@ class Providers:
         self._connections[entry.id] = connection
         connection.entry = entry
         connection.identity = identity
+        self._access.tokens.saved(identity.token_id)
         if old is not None and old is not connection:
             old.entry = None
             old.end(CloseCode.REPLACED, "replaced by a newer session of this provider")
@@ -312,11 +320,7 @@ class Providers:
     @staticmethod
     def _check_size(metrics: Metrics, size: int) -> None:
         """Refuse a sample that would not fit into a frame once its unknown members are spelled out."""
-        processes = 0
-        for gpu in metrics.gpus:
-            if gpu.processes:
-                processes += len(gpu.processes)
-        if size + _GPU_BYTES * (len(metrics.gpus) + 1) + _PROCESS_BYTES * processes <= MAX_METRICS_BYTES:
+        if size + _GPU_BYTES * (len(metrics.gpus) + 1) <= MAX_METRICS_BYTES:
             return
         size = len(codec.encode_record(metrics))
         if size > MAX_METRICS_BYTES:

@@ -9,11 +9,12 @@ fan-out and, in the same step, notes that offset gets every later event live and
 each once.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from qubix_tui.hub import framing
-from qubix_tui.hub.engine.base import Change, Engine, NewEvent
+from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable, NewEvent
 from qubix_tui.hub.fanout import Fanout
 
 
@@ -51,6 +52,14 @@ class Publisher:
         self._fanout = fanout
         self._commits: deque[_Commit] = deque()
         self._in_flight: dict[str, _InFlight] = {}
+        self.stores = True
+        """Whether the engine took what it was given last."""
+
+    async def probe(self) -> None:
+        """See whether an engine that took nothing does so again."""
+        if not self.stores:
+            with contextlib.suppress(EngineUnavailable):
+                await self.commit([Change("hub", "probe", b"")], ())
 
     def published(self, channel: str) -> int:
         """Give the offset of the last event of a channel that was fanned out."""
@@ -84,7 +93,11 @@ class Publisher:
         self._enter(commit)
         try:
             commit.offsets = await self._engine.commit((), changes, events)
+            self.stores = True
             apply()
+        except EngineUnavailable:
+            self.stores = False
+            raise
         finally:
             commit.over = True
             self._publish_in_order()

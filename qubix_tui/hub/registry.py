@@ -66,6 +66,7 @@ class Registry:
         self._clock = clock
         self._entries: dict[str, Entry] = {}
         self._ids: dict[tuple[str, bool], str] = {}
+        self._reserved: dict[str, str] = {}
         self._counted_from = clock.monotonic()
         self._samples = 0
 
@@ -77,7 +78,7 @@ class Registry:
         """
         for row in rows:
             stored = codec.decode_record(row, StoredProvider)
-            entry = Entry(stored, record_size(stored.provider), self._clock.monotonic())
+            entry = Entry(stored, record_size(stored.provider), self._clock)
             self._entries[stored.provider.id] = entry
             self._ids[identity_of(stored.provider)] = stored.provider.id
 
@@ -103,7 +104,7 @@ class Registry:
     def heard(self, entry: Entry) -> None:
         """Note a sign of life."""
         entry.heard = self._clock.monotonic()
-        entry.heard_at = self._clock.time()
+        entry.heard_here = True
 
     def sampled(self, entry: Entry, metrics: Metrics) -> None:
         """Note a provider's newest sample."""
@@ -119,6 +120,8 @@ class Registry:
         a later change of the name changes nothing.
         """
         known = self._ids.get(identity_of(spec))
+        if known is None and not spec.simulated:
+            known = self._reserved.get(spec.worker_id)
         if known is not None:
             return known
         if spec.simulated:
@@ -127,6 +130,10 @@ class Registry:
         if not slug or f"{slug}-".startswith(SIMULATED_PREFIX):
             slug = f"provider-{slug}".rstrip("-")
         return f"{slug}-{hashlib.sha256(spec.worker_id.encode()).hexdigest()[:6]}"
+
+    def reserve(self, worker_id: str, provider_id: str) -> None:
+        """Settle the id of a real provider that may not have registered yet: its token is for that id."""
+        self._reserved[worker_id] = provider_id
 
     def register(self, request: Register, *, same_connection: bool = False) -> Outcome:
         """Decide a registration.
@@ -237,9 +244,7 @@ class Registry:
                 del self._entries[outcome.provider_id]
                 self._ids.pop(identity_of(entry.stored.provider), None)
         elif entry is None:
-            self._entries[outcome.provider_id] = Entry(
-                outcome.stored, outcome.encoded_size, self._clock.monotonic()
-            )
+            self._entries[outcome.provider_id] = Entry(outcome.stored, outcome.encoded_size, self._clock)
             self._ids[identity_of(outcome.stored.provider)] = outcome.provider_id
         else:
             entry.stored = outcome.stored

@@ -1,42 +1,39 @@
 """The hub: listens, accepts, looks after its connections, and stops."""
 
 import asyncio
-import functools
 import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
-import msgspec
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.http11 import Request, Response
+from websockets.asyncio.server import ServerConnection
 
-from qubix_tui.hub.access import Access, Identity, bearer_token, is_forwarded
-from qubix_tui.hub.addresses import is_loopback
+from qubix_tui.hub.access import Access
+from qubix_tui.hub.audit import Audit
 from qubix_tui.hub.broadcasts import Broadcasts
 from qubix_tui.hub.caretaker import Caretaker
 from qubix_tui.hub.clock import Clock, SystemClock
+from qubix_tui.hub.config import HubConfig
+from qubix_tui.hub.credentials import Credentials
 from qubix_tui.hub.digest import Digests
 from qubix_tui.hub.engine.base import Engine
 from qubix_tui.hub.engine.memory import MemoryEngine
 from qubix_tui.hub.fanout import Fanout
+from qubix_tui.hub.handshake import Doorkeeper
 from qubix_tui.hub.history import History
-from qubix_tui.hub.http import HttpRoutes, HubStats, error_response
-from qubix_tui.hub.limits import Admission, Limits, LoginLimiter
-from qubix_tui.hub.outbox import DEFAULT_BOUND
+from qubix_tui.hub.http import HttpRoutes, HubStats
+from qubix_tui.hub.limits import Admission, LoginLimiter
+from qubix_tui.hub.listeners import Listeners
 from qubix_tui.hub.providers import Providers
+from qubix_tui.hub.proxies import TrustedProxies
 from qubix_tui.hub.publisher import Publisher
 from qubix_tui.hub.registry import Registry
 from qubix_tui.hub.services import Services
-from qubix_tui.hub.session import CLOSING_SECONDS, READ_LIMIT, WRITE_LIMIT, Session
+from qubix_tui.hub.session import Session
 from qubix_tui.hub.telemetry import Telemetry
-from qubix_tui.protocol import DEFAULT_PORT
-from qubix_tui.protocol.errors import CloseCode, ErrorCode, ProtocolError
+from qubix_tui.protocol.errors import CloseCode
 from qubix_tui.protocol.events import MetricsUpdate
 from qubix_tui.protocol.records import Provider
-from qubix_tui.protocol.tokens import Role
 from qubix_tui.protocol.types import to_timestamp
-
-HANDSHAKE_SECONDS = 10.0
 
 MAX_TURNED_AWAY = 100
 """Connections beyond the limits that may wait to be told so; further ones are just cut."""
@@ -44,35 +41,10 @@ MAX_TURNED_AWAY = 100
 RESTART_BATCH = 500
 """When the hub stops, so many clients are asked to come back in the same second."""
 
-_websockets_logger = logging.getLogger("qubix.hub.websockets")
-_websockets_logger.setLevel(logging.WARNING)
+BATCH_SECONDS = 0.1
+"""Between two batches of these, so that the others are still served."""
+
 _logger = logging.getLogger("qubix.hub")
-
-
-class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How a hub listens, and whom it answers.
-
-    Attributes:
-        host: The address to listen on.
-        port: 0 picks a free one.
-        allow_origins: Origins beside the loopback ones whose pages may connect.
-        public_names: Names beside the loopback ones by which clients reach it.
-        anonymous: Whether a loopback client without a token may look.
-        trusted_proxies: Whether requests come through a proxy.
-        insecure: Listen beyond loopback without TLS.
-        limits: How much clients may ask.
-        outbox_bytes: Bytes that may wait for one client before it is cut.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = DEFAULT_PORT
-    allow_origins: tuple[str, ...] = ()
-    public_names: tuple[str, ...] = ()
-    anonymous: bool = True
-    trusted_proxies: bool = False
-    insecure: bool = False
-    limits: Limits = Limits()
-    outbox_bytes: int = DEFAULT_BOUND
 
 
 class Hub(Broadcasts):
@@ -83,6 +55,10 @@ class Hub(Broadcasts):
         engine: Where events and state live; opened by `start`, closed by `stop`. In memory by default.
         access: Tokens and rules; by default those of ``config``, with no token.
         clock: Moved by hand in tests.
+
+    Raises:
+        ValueError: ``config`` has an origin, name or proxy that is none, or would have it listen beyond
+            loopback without TLS.
     """
 
     def __init__(
@@ -100,15 +76,15 @@ class Hub(Broadcasts):
             allowed_origins=config.allow_origins,
             public_names=config.public_names,
             anonymous=config.anonymous,
-            trusted_proxies=config.trusted_proxies,
+            trusted_proxies=bool(config.trusted_proxies),
         )
+        self._proxies = TrustedProxies(config.trusted_proxies)
+        self._listeners = Listeners(config)
         self.telemetry = Telemetry()
         self._services: Services | None = None
         self._caretaker: Caretaker | None = None
-        self._server: Server | None = None
-        self._port = config.port
-        self._routes = HttpRoutes(self, self._access)
-        self._ready = False
+        self._serving = False
+        self._stopped = False
         self._connections: set[Session] = set()
         self._turned_away: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -132,55 +108,41 @@ class Hub(Broadcasts):
     @property
     def port(self) -> int:
         """The port that it listens on, once it was started."""
-        return self._port
+        return self._listeners.port
 
     @property
     def url(self) -> str:
         """The address for clients."""
-        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
-        return f"ws://{host}:{self.port}"
+        return self._listeners.url
 
     async def start(self) -> None:
         """Open the store, and listen.
 
         Raises:
-            ValueError: It would listen beyond loopback without TLS, and was not told to.
+            ValueError: The TLS files or the Unix socket can't be used.
             OSError: It can't listen there; ``errno`` says why.
             EngineUnavailable: Its store can't be used.
         """
-        config = self.config
-        if not (config.insecure or config.host == "localhost" or is_loopback(config.host)):
-            raise ValueError(
-                f"{config.host} can be reached from other machines, and this hub speaks without TLS: "
-                "listen on 127.0.0.1, or say --insecure if the network is trusted"
-            )
         await self._engine.open()
         try:
             self._services = self._make_services()
             await self._services.providers.load()
+            await self._services.credentials.load()
             self._caretaker = Caretaker(self._clock, self._services.providers)
-            self._server = await serve(
-                self._serve,
-                config.host,
-                config.port,
-                process_request=self._process_request,
-                create_connection=cast("type[ServerConnection]", functools.partial(Session, owner=self)),
-                compression=None,
-                server_header=None,
-                open_timeout=HANDSHAKE_SECONDS,
-                ping_interval=None,
-                close_timeout=CLOSING_SECONDS,
-                max_size=READ_LIMIT,
-                write_limit=WRITE_LIMIT,
-                logger=_websockets_logger,
-                backlog=1024,
+            doorkeeper = Doorkeeper(
+                access=self._access,
+                proxies=self._proxies,
+                routes=HttpRoutes(self, self._access),
+                services=self._services,
+                accepts=lambda: self._serving,
             )
+            await self._listeners.open(self, self._serve, doorkeeper.process_request)
         except BaseException:
+            self._services = None
             await self._engine.close()
             raise
-        self._port = self._server.sockets[0].getsockname()[1]
         self._sweeper = asyncio.create_task(self.caretaker.sweep_for_ever(), name="hub sweep")
-        self._ready = True
+        self._serving = True
         _logger.info("listening on %s", self.url)
 
     def _make_services(self) -> Services:
@@ -202,6 +164,15 @@ class Hub(Broadcasts):
             clock=clock,
             engine=self._engine,
             access=self._access,
+            credentials=Credentials(
+                engine=self._engine,
+                known=self._access.tokens,
+                registry=registry,
+                audit=Audit(self._engine, clock),
+                clock=clock,
+                sessions=lambda: self._connections,
+                spawn=self.spawn,
+            ),
             limits=config.limits,
             admission=Admission(config.limits),
             logins=LoginLimiter(config.limits, clock),
@@ -213,49 +184,69 @@ class Hub(Broadcasts):
             outbox_bytes=config.outbox_bytes,
         )
 
-    async def stop(self, deadline: float = 2.0) -> None:
-        """Stop listening, tell every client to come back later, and end.
+    def reload_tls(self) -> None:
+        """Read the TLS files again, for connections from now on.
+
+        Raises:
+            ValueError: They can't be used, and those from before stay.
+        """
+        self._listeners.reload_tls()
+
+    async def drain(self, deadline: float) -> None:
+        """Let clients leave: new ones are refused, the others asked to come back later, some at a time.
 
         Args:
-            deadline: Seconds until clients that have not closed their side are cut. A client that does not
-                read can't hold it up.
+            deadline: Seconds until those are cut that have not closed their side by then. A client that does
+                not read can't hold it up.
         """
-        server, self._server = self._server, None
-        if server is None:
+        if not self._serving:
             return
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + deadline
+        self._serving = False
+        ends = asyncio.get_running_loop().time() + deadline
         _logger.info("stopping; %d clients are connected", len(self.caretaker.clients))
-        self._ready = False
-        server.close(close_connections=False)
         assert self._sweeper is not None
         self._sweeper.cancel()
         await asyncio.gather(self._sweeper, return_exceptions=True)
         await self.services.digests.close()
         await self._finish_tasks(deadline / 2)
         self.services.fanout.close()
-        await self._dismiss(max(0.0, ends - loop.time()))
-        await server.wait_closed()
+        await self._dismiss(ends)
+
+    async def stop(self, deadline: float = 2.0) -> None:
+        """Let clients leave (see `drain`), stop listening, and end. Again, or unstarted, is no error."""
+        if self._services is None or self._stopped:
+            return
+        self._stopped = True
+        await self.drain(deadline)
+        self._listeners.close()
+        self._cut_all()
+        await self._all_gone.wait()
+        await self._listeners.wait_closed()
         await self._finish_tasks(0)
         await self._engine.close()
 
-    async def _dismiss(self, deadline: float) -> None:
-        """Close all connections with 1012, and cut those that are still there at the deadline."""
-        dismissed = 0
-        for session in tuple(self._connections):
-            if session.opened:
-                session.end(CloseCode.RESTARTING, str(1 + dismissed // RESTART_BATCH), deadline)
-                dismissed += 1
-            else:
-                session.cut()
+    async def _dismiss(self, ends: float) -> None:
+        """Close all connections with 1012, and cut those that are still there at the end."""
+        loop = asyncio.get_running_loop()
+        leaving = [session for session in self._connections if session.opened]
+        pause = max(0.0, ends - loop.time()) / 2 / (1 + len(leaving) // RESTART_BATCH)
+        for number, start in enumerate(range(0, len(leaving), RESTART_BATCH), 1):
+            if number > 1:
+                await asyncio.sleep(min(pause, BATCH_SECONDS))
+            for session in leaving[start : start + RESTART_BATCH]:
+                session.end(CloseCode.RESTARTING, str(number), max(0.0, ends - loop.time()))
         self._note_gone()
         try:
-            async with asyncio.timeout(deadline):
+            async with asyncio.timeout_at(ends):
                 await self._all_gone.wait()
         except TimeoutError:
-            for session in tuple(self._connections):
-                session.cut()
-            await self._all_gone.wait()
+            _logger.info("%d clients have not left in time; they are cut", len(self._connections))
+            self._cut_all()
+
+    def _cut_all(self) -> None:
+        for session in tuple(self._connections):
+            session.cut()
+        self._note_gone()
 
     async def _finish_tasks(self, seconds: float) -> None:
         """Let what is being stored be stored; end the rest."""
@@ -299,7 +290,7 @@ class Hub(Broadcasts):
         self._connections.discard(session)
         self._turned_away.discard(session)
         self.caretaker.closed(session)
-        if self._ready:
+        if self._serving:
             self.services.providers.disconnected(session, goodbye=goodbye)
         self._note_gone()
 
@@ -323,51 +314,12 @@ class Hub(Broadcasts):
         if not self._connections:
             self._all_gone.set()
 
-    # The handshake and plain HTTP
-
-    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Judge a handshake (None lets it through), or answer a request for a page."""
-        session = cast("Session", connection)
-        if session.refusal is not None:
-            refusal = session.refusal
-            return error_response(request, 503, refusal.message, retry_after=refusal.retry_after)
-        try:
-            identity = self._identify(session, request)
-            if "websocket" not in request.headers.get("Upgrade", "").lower():
-                return self._routes.respond(request, identity)
-            judged = self._access.check_host(request.headers.get_all("Host"))
-            judged = judged or self._access.check_origin(request.headers.get_all("Origin"))
-            if judged is not None:
-                return error_response(request, judged.status, judged.message)
-            if request.path.partition("?")[0] != "/":
-                return error_response(request, 404, "WebSocket clients connect to the path /")
-            assert session.place is not None
-            session.place.opened(stranger=identity.role is Role.NOBODY)
-        except ProtocolError as error:
-            if error.code is ErrorCode.RATE_LIMITED:
-                self.telemetry.rate_limited += 1
-                return error_response(request, 429, error.message, retry_after=error.retry_after)
-            return error_response(request, 401, error.message)
-        session.identity = identity
-        return None
-
-    def _identify(self, session: Session, request: Request) -> Identity:
-        try:
-            token = bearer_token(request.headers.get_all("Authorization"))
-            if token is not None:
-                return self._access.authenticate(token)
-        except ProtocolError:
-            self.telemetry.auth_failures += 1
-            self.services.logins.failed(session.address)
-            raise
-        return self._access.anonymous_identity(session.address, is_forwarded(request.headers))
-
     # What the HTTP routes show
 
     @property
     def ready(self) -> bool:
-        """Whether it serves: not before `start` is through, not once `stop` has begun."""
-        return self._ready
+        """Whether it serves: not before `start` is through, nor once it drains, nor without its store."""
+        return self._serving and self.services.publisher.stores
 
     def stats(self) -> HubStats:
         """Who is connected, and who hears what."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from qubix_tui.hub.access import Access
 from qubix_tui.hub.clock import Clock
+from qubix_tui.hub.credentials import Credentials
 from qubix_tui.hub.digest import Digests
 from qubix_tui.hub.engine.base import Engine
 from qubix_tui.hub.fanout import Fanout
@@ -11,6 +12,7 @@ from qubix_tui.hub.limits import Admission, Limits, LoginLimiter
 from qubix_tui.hub.providers import Providers
 from qubix_tui.hub.publisher import Publisher
 from qubix_tui.hub.telemetry import Telemetry
+from qubix_tui.protocol.errors import ProtocolError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +22,7 @@ class Services:
     clock: Clock
     engine: Engine
     access: Access
+    credentials: Credentials
     limits: Limits
     admission: Admission
     logins: LoginLimiter
@@ -30,3 +33,13 @@ class Services:
     digests: Digests
     outbox_bytes: int
     """Bytes that may wait for one client."""
+
+    def refuse_login(self, address: str, error: ProtocolError) -> None:
+        """Count and note a login that is refused.
+
+        Raises:
+            ProtocolError: ``rate_limited``, to be answered in place of ``error``.
+        """
+        self.telemetry.auth_failures += 1
+        self.logins.failed(address)
+        self.credentials.login_refused(address, error.message)

@@ -21,6 +21,7 @@ replies, or pongs, which the library writes without looking at the buffer.
 
 import asyncio
 import logging
+import socket
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
@@ -34,6 +35,7 @@ from websockets.server import ServerProtocol
 import qubix_tui
 from qubix_tui.hub import framing
 from qubix_tui.hub.access import Identity
+from qubix_tui.hub.addresses import UNIX_PEER
 from qubix_tui.hub.dispatch import Dispatcher
 from qubix_tui.hub.fanout import Subscriber
 from qubix_tui.hub.incoming import at_frame_boundary, whole_message
@@ -65,6 +67,9 @@ CLOSING_SECONDS = 5.0
 
 TOO_SLOW_SECONDS = 1.0
 """The same for one that was too slow: the close frame is behind all that it did not read."""
+
+_OPEN = State.OPEN
+"""A name of its own: to look up a member of an enumeration takes as long as a call in Python 3.11."""
 
 _NO_REQUEST = HttpRequest("/", Headers())
 
@@ -148,7 +153,7 @@ class Session(ServerConnection):
     @property
     def is_open(self) -> bool:
         """Whether it can still be written to."""
-        return self.protocol.state is State.OPEN
+        return self.protocol.state is _OPEN
 
     def reply(self, kind: str, data: Wire, request_id: RequestId | None) -> None:
         """Send a direct reply, in its place among the events."""
@@ -220,7 +225,7 @@ class Session(ServerConnection):
 
     def write(self, data: bytes) -> None:
         """Hand whole frames to the transport; see the module's description for why that is safe."""
-        if self.protocol.state is State.OPEN and self.send_in_progress is None:
+        if self.protocol.state is _OPEN and self.send_in_progress is None:
             self.transport.write(data)
 
     def too_slow(self) -> None:
@@ -241,8 +246,7 @@ class Session(ServerConnection):
         """Take a place for the connection, or turn it away."""
         super().connection_made(transport)
         self.owner.session_arrived(self)
-        peer = transport.get_extra_info("peername")
-        self.address = peer[0] if isinstance(peer, tuple) and peer else ""
+        self.address = _address_of(transport)
         try:
             self.place = self.services.admission.arrive(self.address)
         except ProtocolError as error:
@@ -270,7 +274,7 @@ class Session(ServerConnection):
         rest = self._receive_whole(data) if self.opened else data
         if rest:
             super().data_received(rest)
-        if self.protocol.state is not State.OPEN and self.opened:
+        if self.protocol.state is not _OPEN and self.opened:
             self._cut_after(CLOSING_SECONDS)
 
     def eof_received(self) -> None:
@@ -320,18 +324,18 @@ class Session(ServerConnection):
     def _receive_whole(self, data: bytes) -> bytes:
         """Handle the messages that can be read past the library, and give what is left to it."""
         protocol = self.protocol
-        if not at_frame_boundary(protocol):
+        if protocol.state is not _OPEN or not at_frame_boundary(protocol):
             return data
         start = 0
         self._is_text = True
-        while protocol.state is State.OPEN and (found := whole_message(data, start)) is not None:
+        while protocol.state is _OPEN and (found := whole_message(data, start)) is not None:
             message, start = found
             self._receive(message)
         return data[start:]
 
     def _receive(self, message: bytes) -> None:
         """Count a message as a sign of life, and hand it on."""
-        if self.opened and not self.is_open:
+        if self.opened and self.protocol.state is not _OPEN:
             return
         self.heard = self.services.clock.monotonic()
         if self.entry is not None:
@@ -361,3 +365,10 @@ class Session(ServerConnection):
         received = self.protocol.close_rcvd
         first = self.protocol.close_rcvd_then_sent is True
         return received is not None and first and received.code in {1000, 1001}
+
+
+def _address_of(transport: asyncio.BaseTransport) -> str:
+    if transport.get_extra_info("socket").family is socket.AF_UNIX:
+        return UNIX_PEER
+    peer = transport.get_extra_info("peername")
+    return peer[0] if peer else ""

@@ -5,8 +5,9 @@ import threading
 from collections.abc import Callable
 
 from qubix_tui.hub.access import Access
+from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.engine.base import Engine
-from qubix_tui.hub.server import Hub, HubConfig
+from qubix_tui.hub.server import Hub
 
 JOIN_SECONDS = 5.0
 """What the thread may take to end beyond the deadline of its hub."""

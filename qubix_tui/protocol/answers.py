@@ -38,12 +38,49 @@ class TokenRecord(Wire, frozen=True, kw_only=True):
     name: Name | None = None
     provider_id: Id | None = None
     """The provider that it is bound to."""
+    worker_id: Id | None = None
+    """The agent identity that goes with that provider."""
+    created_at: Timestamp | None = None
+    created_by: Name | None = None
+    """Name or id of the token that made it; null for one that a file of the hub's machine holds."""
+    revoked_at: Timestamp | None = None
+    local: bool = False
+    """It is in a file on the hub's machine; who wants it gone deletes the file."""
+    connections: Count = 0
+    """Connections that show it now."""
 
 
 class Tokens(Wire, frozen=True, kw_only=True):
     """Answers ``token:list``, in pages."""
 
     tokens: list[TokenRecord]
+    page: Count
+    """From 1."""
+    pages: Count
+
+
+class AuditEntry(Wire, frozen=True, kw_only=True):
+    """Something that was done, or refused, about who may do what."""
+
+    at: Timestamp
+    action: Name
+    """What: ``token_issued``, ``token_revoked``, ``code_made``, ``enrolled``, ``provider_bound``,
+    ``provider_removed`` or ``login_refused``."""
+    who: Name | None = None
+    """Name of the token that was shown, or the id of its provider."""
+    token_id: Id | None = None
+    """The token that was shown; null without one."""
+    address: Name | None = None
+    """Where it came from."""
+    subject: Name | None = None
+    """What it was done to: the id of a token or of a provider."""
+    detail: Sentence | None = None
+
+
+class Audit(Wire, frozen=True, kw_only=True):
+    """Answers ``audit:list``, in pages, the newest entry first."""
+
+    entries: list[AuditEntry]
     page: Count
     """From 1."""
     pages: Count

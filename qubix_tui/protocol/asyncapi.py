@@ -50,6 +50,7 @@ _REQUEST_WORDS: Final = {
     "token:issue": "Make a token.",
     "token:list": "List the tokens.",
     "token:revoke": "Revoke a token; its connections close with 4003.",
+    "audit:list": "Ask what was done, or refused, about tokens and providers.",
     "enroll:new": "Make a code that lets one agent enroll.",
     "enroll": "Trade an enrollment code for a provider's token.",
 }
@@ -90,6 +91,7 @@ _REPLIES: Final[dict[str, tuple[str, ...]]] = {
     "token:issue": ("issued",),
     "token:list": ("tokens",),
     "token:revoke": ("ok",),
+    "audit:list": ("audit",),
     "enroll:new": ("enrollment",),
     "enroll": ("enrolled",),
 }

@@ -29,8 +29,11 @@ def job_channel(job_id: str) -> str:
 
 def wildcard_of(channel: str) -> str | None:
     """The wildcard that also hears ``channel``; None for ``marketplace`` and for wildcards themselves."""
-    kind, separator, subject = channel.partition(":")
-    return f"{kind}:*" if separator and subject != "*" else None
+    if channel.startswith("provider:"):
+        return None if channel == ALL_PROVIDERS else ALL_PROVIDERS
+    if channel.startswith("job:"):
+        return None if channel == ALL_JOBS else ALL_JOBS
+    return None
 
 
 def is_channel(key: str) -> bool:

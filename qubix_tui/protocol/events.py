@@ -5,7 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from qubix_tui.protocol import PING_EVERY_SECONDS, SILENCE_TIMEOUT_SECONDS
-from qubix_tui.protocol.answers import Enrolled, Enrollment, Issued, Match, Tokens
+from qubix_tui.protocol.answers import Audit, Enrolled, Enrollment, Issued, Match, Tokens
 from qubix_tui.protocol.errors import ErrorCode
 from qubix_tui.protocol.records import (
     Headline,
@@ -330,6 +330,7 @@ HISTORY = "history"
 MATCH = "match"
 ISSUED = "issued"
 TOKENS = "tokens"
+AUDIT = "audit"
 ENROLLMENT = "enrollment"
 ENROLLED = "enrolled"
 ERROR = "error"
@@ -359,6 +360,7 @@ EVENTS: dict[str, Any] = {
     MATCH: Match,
     ISSUED: Issued,
     TOKENS: Tokens,
+    AUDIT: Audit,
     ENROLLMENT: Enrollment,
     ENROLLED: Enrolled,
     ERROR: ErrorData,

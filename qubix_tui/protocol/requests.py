@@ -177,6 +177,20 @@ class TokenRef(Wire, frozen=True, kw_only=True):
     token_id: Id
 
 
+class AuditRequest(Wire, frozen=True, kw_only=True):
+    """Optional ``data`` of ``audit:list``."""
+
+    limit: Count = 100
+    """The newest so many entries."""
+
+
+class NewEnrollment(Wire, frozen=True, kw_only=True):
+    """Optional ``data`` of ``enroll:new``."""
+
+    name: Name | None = None
+    """What the provider is to be called; its id begins with it."""
+
+
 class Enroll(Wire, frozen=True, kw_only=True):
     """``data`` of ``enroll``."""
 
@@ -203,6 +217,8 @@ RequestData = (
     | JobRef
     | IssueToken
     | TokenRef
+    | AuditRequest
+    | NewEnrollment
     | Enroll
 )
 
@@ -238,12 +254,13 @@ REQUESTS: dict[str, type[Wire]] = {
     "token:issue": IssueToken,
     "token:list": Nothing,
     "token:revoke": TokenRef,
-    "enroll:new": Nothing,
+    "audit:list": AuditRequest,
+    "enroll:new": NewEnrollment,
     "enroll": Enroll,
 }
 """Every type that a hub understands, with the form of its ``data``."""
 
-OPTIONAL_DATA = SUBSCRIBES | {UNSUBSCRIBE, PING, "token:list", "enroll:new"}
+OPTIONAL_DATA = SUBSCRIBES | {UNSUBSCRIBE, PING, "token:list", "audit:list", "enroll:new"}
 """The types whose ``data`` may be missing or null."""
 
 

@@ -17,7 +17,8 @@ from agent.service import Service
 from agent.target import TargetFinder
 from qubix_tui import home
 from qubix_tui.hub.access import Access
-from qubix_tui.hub.server import Hub, HubConfig
+from qubix_tui.hub.config import HubConfig
+from qubix_tui.hub.server import Hub
 from qubix_tui.protocol.tokens import Role, new_token
 from tests.agent.fake_nvml import FakeNvml
 from tests.client.scripted_hub import until

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from qubix_tui.cli.hub_settings import SETTINGS, Settings
 from qubix_tui.cli.hub_toml import MAX_FILE_BYTES, PATH_KEYS, ConfigError, parse, read, template, toml_value
+from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.engine.local import LocalEngine
 from qubix_tui.hub.limits import Limits
 from qubix_tui.hub.outbox import DEFAULT_BOUND
-from qubix_tui.hub.server import HubConfig
 
 GUIDE = Path(__file__).parents[2] / "docs" / "operating.md"
 

@@ -17,7 +17,8 @@ from qubix_tui.console.widgets.fleet_table import FleetTable, SortOrder
 from qubix_tui.console.widgets.line_panel import LinePanel
 from qubix_tui.console.widgets.news_feed import NewsFeed
 from qubix_tui.hub.access import Access
-from qubix_tui.hub.server import Hub, HubConfig
+from qubix_tui.hub.config import HubConfig
+from qubix_tui.hub.server import Hub
 from qubix_tui.protocol.events import Event, FleetDigest, FleetSnapshot
 from qubix_tui.protocol.records import GpuMetrics, Metrics
 from qubix_tui.protocol.requests import PublishMetrics, Register

@@ -9,7 +9,8 @@ import pytest
 
 from qubix_tui.client import ConnectFailed, Connection, ConnectionState, Refused, RetryPolicy, connect
 from qubix_tui.hub.access import Access
-from qubix_tui.hub.server import Hub, HubConfig
+from qubix_tui.hub.config import HubConfig
+from qubix_tui.hub.server import Hub
 from qubix_tui.protocol.errors import ErrorCode
 from qubix_tui.protocol.events import Event, FleetDigest, FleetSnapshot, JobCompleted, JobProgressed
 from qubix_tui.protocol.tokens import Role, new_token

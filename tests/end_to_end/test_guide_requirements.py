@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from qubix_tui.client import Connection, ConnectionState
-from qubix_tui.hub.server import Hub, HubConfig
+from qubix_tui.hub.config import HubConfig
+from qubix_tui.hub.server import Hub
 from qubix_tui.protocol.events import Event
 from tests.hub.manual_clock import ManualClock
 from tests.hub.wire import Client, Message, Running, eventually, running

@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.conversation import HANDLERS
 from qubix_tui.hub.limits import Limits
-from qubix_tui.hub.server import HubConfig
 from qubix_tui.protocol import codec
 from qubix_tui.protocol.requests import REQUESTS
 from qubix_tui.protocol.tokens import Role
@@ -29,6 +29,10 @@ REPLIES: dict[str, set[str]] = {
     "JOB_PROGRESS": {"ack"},
     "JOB_LOGS": {"ack"},
     "JOB_COMPLETED": {"ack"},
+    "token:issue": {"issued"},
+    "token:list": {"tokens"},
+    "audit:list": {"audit"},
+    "enroll:new": {"enrollment"},
 }
 """What answers each type, beside `error`, which answers all."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from qubix_tui.hub.server import HubConfig
+from qubix_tui.hub.config import HubConfig
 from qubix_tui.protocol.tokens import Role, new_token
 from tests.hub.stalled import Stalled
 from tests.hub.wire import Running, running

@@ -11,7 +11,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from qubix_tui.hub.caretaker import AUTH_SECONDS, UNREAD_SECONDS
-from qubix_tui.hub.server import Hub, HubConfig
+from qubix_tui.hub.config import HubConfig
+from qubix_tui.hub.server import Hub
 from qubix_tui.hub.session import Session
 from qubix_tui.protocol.records import Metrics
 from qubix_tui.protocol.tokens import Role

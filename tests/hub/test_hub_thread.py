@@ -6,7 +6,8 @@ import urllib.request
 
 import pytest
 
-from qubix_tui.hub.server import Hub, HubConfig
+from qubix_tui.hub.config import HubConfig
+from qubix_tui.hub.server import Hub
 from qubix_tui.hub.thread import HubThread, event_loop_factory
 
 

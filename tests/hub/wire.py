@@ -11,8 +11,9 @@ from websockets.exceptions import ConnectionClosed
 
 from qubix_tui.hub.access import Access
 from qubix_tui.hub.clock import Clock
+from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.engine.base import Engine
-from qubix_tui.hub.server import Hub, HubConfig
+from qubix_tui.hub.server import Hub
 from qubix_tui.protocol.tokens import Role, new_token
 
 Message = dict[str, Any]

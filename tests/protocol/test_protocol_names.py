@@ -63,7 +63,8 @@ REQUEST_NAMES = {
     "token:issue": "role name",
     "token:list": "",
     "token:revoke": "tokenId",
-    "enroll:new": "",
+    "audit:list": "limit",
+    "enroll:new": "name",
     "enroll": "code workerId",
 }
 
@@ -82,6 +83,7 @@ EVENT_NAMES = {
     "match": "jobId providers rules",
     "issued": "tokenId token",
     "tokens": "tokens page pages",
+    "audit": "entries page pages",
     "enrollment": "code expiresAt",
     "enrolled": "token providerId",
     "error": "code message field retryAfter",

@@ -1,0 +1,129 @@
+"""A hub as a service of its machine: its signals, its supervisor, and its place in ``hub.json``.
+
+SIGTERM and SIGINT let clients leave; a second one ends at once. SIGHUP reads the TLS files again, except when
+it says that the terminal was closed which the hub was started in: then it ends as by SIGTERM.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from qubix_tui import home
+from qubix_tui.cli.notify import Notifier
+from qubix_tui.hub.engine.base import EngineUnavailable
+from qubix_tui.hub.server import Hub
+
+DRAIN_MARGIN_SECONDS = 10.0
+"""What the end of the store and of the process may take beyond the drain, before a supervisor kills."""
+
+_logger = logging.getLogger("qubix.hub")
+
+
+def has_terminal() -> bool:
+    """Whether this process has a controlling terminal. One that was closed is none any more."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+class HubService:
+    """Runs a hub until it is told to end.
+
+    Args:
+        hub: The hub, not started.
+        directory: QUBIX_HOME, where other commands look for the hub of this machine.
+        notifier: The supervisor, if there is one.
+        tls: Whether the hub has TLS files to read again.
+    """
+
+    def __init__(self, hub: Hub, *, directory: Path, notifier: Notifier, tls: bool) -> None:
+        self._hub = hub
+        self._directory = directory
+        self._notifier = notifier
+        self._tls = tls
+        self._had_terminal = has_terminal()
+        self._told_to_end = asyncio.Event()
+        self._told_again = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start the hub, and end it when it is told to.
+
+        Raises:
+            ValueError: As `Hub.start`, which this raises all of.
+            OSError: Likewise.
+            EngineUnavailable: Likewise.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end)
+        loop.add_signal_handler(signal.SIGHUP, self._hangup)
+        await self._hub.start()
+        watchdog = asyncio.create_task(self._notifier.keep_alive(self._probe), name="watchdog")
+        try:
+            with self._recorded():
+                print(f"listening on {self._hub.url}", flush=True)
+                self._notifier.ready(f"listening on {self._hub.url}")
+                await self._told_to_end.wait()
+        finally:
+            await self._leave()
+            watchdog.cancel()
+
+    @contextlib.contextmanager
+    def _recorded(self) -> Iterator[None]:
+        """Say in ``hub.json`` where the hub is, unless that speaks of another one that runs."""
+        record = home.running_hub(home=self._directory) is None
+        if record:
+            home.write_hub_record(self._hub.url, home=self._directory)
+        try:
+            yield
+        finally:
+            if record:
+                home.remove_hub_record(home=self._directory)
+
+    async def _leave(self) -> None:
+        seconds = self._hub.config.drain_seconds
+        self._notifier.stopping("letting clients leave", seconds + DRAIN_MARGIN_SECONDS)
+        draining = asyncio.create_task(self._hub.drain(seconds), name="drain")
+        hurry = asyncio.create_task(self._told_again.wait(), name="told again")
+        await asyncio.wait((draining, hurry), return_when=asyncio.FIRST_COMPLETED)
+        if not draining.done():
+            _logger.warning("told to end again; clients that are still there are cut")
+        for task in (draining, hurry):
+            task.cancel()
+        await asyncio.gather(draining, hurry, return_exceptions=True)
+        await self._hub.stop(0)
+
+    def _end(self) -> None:
+        (self._told_again if self._told_to_end.is_set() else self._told_to_end).set()
+
+    def _hangup(self) -> None:
+        if self._had_terminal and not has_terminal():
+            self._end()
+            return
+        self._notifier.reloading()
+        self._reload()
+        self._notifier.ready(f"listening on {self._hub.url}")
+
+    def _reload(self) -> None:
+        if not self._tls:
+            _logger.warning(
+                "SIGHUP: there are no TLS files to read again; hub.toml is read at the start only"
+            )
+            return
+        try:
+            self._hub.reload_tls()
+        except (OSError, ValueError) as error:
+            _logger.error("SIGHUP: the TLS files can't be used, those from before are kept: %s", error)
+        else:
+            _logger.info("SIGHUP: the TLS files were read again; new connections get the new certificate")
+
+    async def _probe(self) -> None:
+        """Come back when the store has answered, were it by refusing."""
+        with contextlib.suppress(EngineUnavailable):
+            await self._hub.services.engine.commit((), (), ())
