@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from qubix_tui.hub.engine.base import EngineUnavailable
+from qubix_tui.hub.engine.database import Database
 from qubix_tui.hub.engine.local import LocalEngine
 from qubix_tui.protocol.tokens import Role
 from tests.hub.manual_clock import ManualClock
@@ -116,3 +118,33 @@ async def test_a_registration_is_on_the_disk_before_it_is_acknowledged(start: St
             assert other.offset("marketplace") == hub.hub.services.engine.offset("marketplace")
         finally:
             await other.close()
+
+
+def is_ready(hub: Running) -> bool:
+    """Whether it says that it serves."""
+    return hub.hub.ready
+
+
+async def test_a_hub_whose_store_fails_is_not_ready_until_it_works_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be stored is refused and not told; the sweep finds out when the store is back."""
+    async with start() as hub, await hub.client() as watcher, await hub.agent() as agent:
+        await watcher.subscribe("marketplace")
+        with monkeypatch.context() as failing:
+
+            def refuse(*_: object) -> None:
+                raise EngineUnavailable("hub.sqlite3 can't grow, its disk is full: free some space there")
+
+            failing.setattr(Database, "write", refuse)
+            refused = await agent.register("w")
+            assert refused["data"]["code"] == "unavailable"
+            assert "its disk is full" in refused["data"]["message"]
+            assert not is_ready(hub)
+            await hub.hub.caretaker.sweep()
+            assert not is_ready(hub)
+        await hub.hub.caretaker.sweep()
+        assert is_ready(hub)
+        assert await watcher.heard() == []
+        assert (await agent.register("w"))["type"] == "registered"
+        assert [message["type"] for message in await watcher.heard()] == ["PROVIDER_REGISTERED"]
