@@ -26,6 +26,7 @@ EXAMPLES = """\
 examples:
   qubix-agent                                        offer this machine to the hub that runs on it
   qubix-agent --hub wss://hub.example.org --token-file /etc/qubix/token --price 0.45
+  qubix-agent enroll --hub wss://hub.example.org     trade a code of that hub's operator for a token, once
   qubix-agent sample                                 what this machine tells, now, without a hub
   qubix-agent sample --json --watch                  the same, each second, exactly as it would be sent
 
@@ -34,6 +35,15 @@ tried for ever, and each new reason is said once on stderr. A hub that refuses (
 the same identity) is asked again each minute.
 
 exit codes: 0 ended as asked · 1 can't run (another agent uses the same QUBIX_HOME, say) · 2 wrong usage
+"""
+
+ENROLL_EXAMPLES = """\
+examples:
+  qubix-agent enroll --hub wss://hub.example.org           asks for the code
+  qubix-agent enroll --hub wss://hub.example.org < code    reads it, for scripts; it is never an argument
+
+The code comes from the hub's operator (qubix enroll new), works once, and is good for 15 minutes. What the
+hub gives for it is kept in QUBIX_HOME, and from then on qubix-agent alone finds that hub and its token.
 """
 
 SAMPLE_EXAMPLES = """\
@@ -57,7 +67,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> Parser:
-    """Build the parser of `qubix-agent` and its subcommand."""
+    """Build the parser of `qubix-agent` and its subcommands."""
     parser = Parser(
         prog="qubix-agent",
         description="Tell a hub how this machine and its GPUs do, once a second.",
@@ -95,6 +105,21 @@ def build_parser() -> Parser:
     sample.add_argument("--json", action="store_true", help="as JSON, exactly as it would be sent")
     sample.add_argument("--watch", action="store_true", help="go on each second until Ctrl-C")
     sample.set_defaults(command=run_sample)
+    enroll = subparsers.add_parser(
+        "enroll",
+        help="trade a code for a token of this machine's own",
+        description="Join a hub: trade a code of its operator for a token that is for this provider alone.",
+        epilog=ENROLL_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    enroll.add_argument("--hub", metavar="URL", default=argparse.SUPPRESS, help="the hub's address")
+    enroll.add_argument(
+        "--insecure",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="allow the code and the token over plain ws:// beyond this machine",
+    )
+    enroll.set_defaults(command=run_enroll)
     return parser
 
 
@@ -156,6 +181,53 @@ def run_agent(arguments: argparse.Namespace) -> int:
         complain(str(error))
         return EXIT_FAILED
     return 0
+
+
+def run_enroll(arguments: argparse.Namespace) -> int:
+    """Trade a code, read from stdin, for a token that is kept."""
+    import asyncio
+
+    from agent import enrolment
+    from agent.state import StateError, identity
+    from agent.target import DEFAULT_URL, asked_url
+    from qubix_tui import home
+    from qubix_tui.client import BadUrl, check_url
+
+    try:
+        directory = home.home_dir()
+        url = asked_url(arguments.hub) or home.running_hub(home=directory) or DEFAULT_URL
+        code = read_code(url)
+        # The code is as good as a token.
+        check_url(url, token=code, insecure=arguments.insecure)
+        with identity(directory / "agent") as (state, worker):
+            kept = asyncio.run(enrolment.enroll(url, code, worker, state))
+    except (UsageError, BadUrl) as error:
+        complain(str(error))
+        return EXIT_USAGE
+    except (enrolment.EnrollFailed, StateError, home.HomeError) as error:
+        complain(str(error))
+        return EXIT_FAILED
+    report(f"enrolled as {kept.provider_id} at {url}; qubix-agent now finds that hub by itself")
+    return 0
+
+
+def read_code(url: str) -> str:
+    """Ask for an enrollment code, on the terminal or from whatever stdin is.
+
+    Raises:
+        UsageError: What was given can be none.
+    """
+    from qubix_tui.protocol.tokens import read_code as meant
+
+    if sys.stdin.isatty():
+        print(f"enrollment code for {url}: ", end="", file=sys.stderr, flush=True)
+    code = meant(sys.stdin.readline(256).strip())
+    if code is None:
+        raise UsageError(
+            "that is no enrollment code: expected four groups of four letters and digits, "
+            "as qubix enroll new shows them"
+        )
+    return code
 
 
 def run_sample(arguments: argparse.Namespace) -> int:

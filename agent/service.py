@@ -12,6 +12,7 @@ from agent.link import Link, new_instance
 from agent.sampler import Sample, Sampler, SamplerThread
 from agent.sensors.gpu import NO_READING
 from agent.sensors.inventory import Owner, provider_spec, read_host
+from agent.state import StateError
 from agent.target import Target, TargetError, TargetFinder
 from qubix_tui.client import BadUrl
 from qubix_tui.home import HomeError
@@ -71,6 +72,7 @@ class Service:
         Raises:
             qubix_tui.client.BadUrl: The address of the hub can't be dialled, or the token not sent there.
             TargetError: The token given can't be used.
+            agent.state.StateError: What was kept of an enrollment can't be read.
             qubix_tui.home.HomeError: Likewise.
         """
         loop = asyncio.get_running_loop()
@@ -125,7 +127,7 @@ class Service:
             if target == self._link.target:
                 return
             link = self._new_link(target)
-        except (TargetError, HomeError, BadUrl) as error:
+        except (TargetError, StateError, HomeError, BadUrl) as error:
             self._link.say(str(error))
             return
         await self._link.close()

@@ -7,9 +7,12 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from qubix_tui import home
 from qubix_tui.protocol.channels import is_id
+
+_WORKER_ID: Final = "worker-id"
 
 
 class StateError(Exception):
@@ -65,6 +68,24 @@ def _write_pid(descriptor: int) -> None:
         return
 
 
+@contextmanager
+def identity(directory: Path) -> Iterator[tuple[Path, str]]:
+    """Give the state directory and this provider's identity, also where an agent runs that has one already.
+
+    Raises:
+        AlreadyRunning: An agent has just been started, and has yet to make its identity.
+        StateError: The directory can't be used, or holds no identity where there should be one.
+        qubix_tui.home.HomeError: It can't be made.
+    """
+    try:
+        with locked(directory):
+            yield directory, worker_id(directory)
+    except AlreadyRunning:
+        if not (directory / _WORKER_ID).exists():
+            raise
+        yield directory, worker_id(directory)
+
+
 def worker_id(directory: Path) -> str:
     """Give this provider's identity, made at random (0600) the first time and never changed.
 
@@ -74,7 +95,7 @@ def worker_id(directory: Path) -> str:
     Raises:
         StateError: It can't be read or made, or holds no id.
     """
-    path = directory / "worker-id"
+    path = directory / _WORKER_ID
     try:
         text = path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:

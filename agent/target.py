@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from agent import enrolment
 from qubix_tui import home
 from qubix_tui.protocol import DEFAULT_PORT
 from qubix_tui.protocol.tokens import Role, is_token
@@ -30,7 +31,7 @@ class TargetFinder:
     """Settles the target; asked again whenever the agent is refused, since all of it may change.
 
     The hub of this machine may be started after the agent, on another port, with a token that was not there
-    before; a token file may get a new token.
+    before; a token file may get a new token; the agent may be enrolled while it runs.
 
     Args:
         hub: Address given on the command line.
@@ -48,12 +49,15 @@ class TargetFinder:
 
         Raises:
             TargetError: The token given can't be used.
+            agent.state.StateError: What was kept of an enrollment can't be read.
             qubix_tui.home.HomeError: The local token, or the file given, can't be read.
         """
-        asked = self._hub or os.environ.get("QUBIX_HUB") or None
+        enrolled = enrolment.kept(self._directory / "agent")
+        asked = asked_url(self._hub) or (enrolled.hub if enrolled else None)
         url = asked or home.running_hub(home=self._directory) or DEFAULT_URL
+        own = enrolled.token if enrolled and enrolled.is_for(url) else None
         url, local = home.credentials_for(url, Role.PROVIDER, home=self._directory)
-        return Target(url, self._given_token() or local)
+        return Target(url, self._given_token() or own or local)
 
     def _given_token(self) -> str | None:
         if self._token_file is not None:
@@ -65,3 +69,8 @@ class TargetFinder:
         if token is not None and not is_token(token):
             raise TargetError("QUBIX_TOKEN holds no valid token (mistyped, or cut short)")
         return token
+
+
+def asked_url(option: str | None) -> str | None:
+    """The hub that was named, by option or environment; None if by neither."""
+    return option or os.environ.get("QUBIX_HUB") or None

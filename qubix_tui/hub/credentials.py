@@ -44,6 +44,8 @@ class Code(Wire, frozen=True, kw_only=True):
     expires: float
     """Seconds since the epoch."""
     created_by: Id | None
+    creator: Name | None
+    """Name of the token ``created_by``, or its id."""
     name: Name | None
     used_at: Timestamp | None = None
 
@@ -125,7 +127,8 @@ class Credentials:
             ProtocolError: ``conflict``: there are too many.
             EngineUnavailable: The store did not take it.
         """
-        token, token_id = self._new_token(Role(request.role), request.name, actor, binding=None)
+        creator = actor.identity.subject or actor.identity.token_id
+        token, token_id = self._new_token(Role(request.role), request.name, creator)
         detail = f"{request.role} {request.name or ''}".rstrip()
         try:
             await self._commit(
@@ -186,7 +189,13 @@ class Credentials:
             raise ProtocolError(ErrorCode.CONFLICT, f"{MAX_CODES} codes are open; use some, or wait")
         code = tokens.new_code()
         digest = tokens.hash_token(code)
-        made = Code(expires=now + CODE_SECONDS, created_by=actor.identity.token_id, name=name)
+        identity = actor.identity
+        made = Code(
+            expires=now + CODE_SECONDS,
+            created_by=identity.token_id,
+            creator=identity.subject or identity.token_id,
+            name=name,
+        )
         changes.append(_code_change(digest, made))
         await self._commit([*changes, *self.audit.changes("code_made", actor, None, name)])
         self._codes[digest] = made
@@ -203,7 +212,7 @@ class Credentials:
         digest, code = self._open_code(request.code)
         provider_id = self._free_provider(request.worker_id, code.name)
         token, token_id = self._new_token(
-            Role.PROVIDER, code.name or provider_id, actor, binding=(provider_id, request.worker_id)
+            Role.PROVIDER, code.name or provider_id, code.creator, binding=(provider_id, request.worker_id)
         )
         used = msgspec.structs.replace(code, used_at=self._now())
         self._codes[digest] = used
@@ -237,7 +246,7 @@ class Credentials:
             self._spawn(self._commit(changes))
 
     def _new_token(
-        self, role: Role, name: str | None, actor: Actor, *, binding: tuple[str, str] | None
+        self, role: Role, name: str | None, creator: str | None, *, binding: tuple[str, str] | None = None
     ) -> tuple[str, str]:
         """Make a token and know it; gives it and its id."""
         if len(self._known) >= MAX_TOKENS:
@@ -249,7 +258,7 @@ class Credentials:
             role=role,
             name=name,
             created_at=self._now(),
-            created_by=actor.identity.subject or actor.identity.token_id,
+            created_by=creator,
             binding=binding,
         )
         return token, self._known.add(tokens.hash_token(token), known)
