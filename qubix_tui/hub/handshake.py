@@ -1,6 +1,6 @@
 """Who may come in: judges each request on the hub's port, a handshake or one for a page."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from websockets.asyncio.server import ServerConnection
@@ -44,7 +44,9 @@ class Doorkeeper:
         self._services = services
         self._accepts = accepts
 
-    def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+    def process_request(
+        self, connection: ServerConnection, request: Request
+    ) -> Response | Awaitable[Response] | None:
         """Judge a handshake (None lets it through), or answer a request for a page."""
         session = cast("Session", connection)
         if session.refusal is not None:

@@ -1,7 +1,7 @@
 """What the hub answers to GET and HEAD on its port. Changes are made over the WebSocket only."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final, Protocol
@@ -11,9 +11,9 @@ import msgspec
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from qubix_tui.hub import page, telemetry
+from qubix_tui.hub import page
 from qubix_tui.hub.access import Access, Identity
-from qubix_tui.hub.telemetry import Telemetry
+from qubix_tui.hub.exposition import Exposition, Picture
 from qubix_tui.protocol import channels, codec
 from qubix_tui.protocol.events import MetricsUpdate
 from qubix_tui.protocol.records import Provider
@@ -53,9 +53,8 @@ class HubView(Protocol):
         """Whether it serves: not while starting, draining, or without its store."""
         ...
 
-    @property
-    def telemetry(self) -> Telemetry:
-        """Its counters."""
+    def picture(self) -> Picture:
+        """What Prometheus is to see."""
         ...
 
     def stats(self) -> HubStats:
@@ -100,24 +99,36 @@ class HttpRoutes:
     def __init__(self, view: HubView, access: Access) -> None:
         self._view = view
         self._access = access
+        self._exposition = Exposition(view.picture)
 
-    def respond(self, request: Request, identity: Identity) -> Response:
+    def respond(self, request: Request, identity: Identity) -> Response | Awaitable[Response]:
         """Answer any request that is not a WebSocket handshake.
 
         The library hands on every method and any path, and judges neither ``Host`` nor ``Origin``: all of
         that happens here.
+
+        Returns:
+            The answer; awaited where it takes time to write (``/metrics``).
         """
         try:
-            response = self._answer(request, identity)
+            answer = self._answer(request, identity)
         except _RefusedRequest as refused:
-            response = error_response(request, refused.status, refused.message)
+            answer = error_response(request, refused.status, refused.message)
+        if isinstance(answer, Response):
+            return self._for_origin(request, answer)
+        return self._when_written(request, answer)
+
+    async def _when_written(self, request: Request, answer: Awaitable[Response]) -> Response:
+        return self._for_origin(request, await answer)
+
+    def _for_origin(self, request: Request, response: Response) -> Response:
         response.headers["Vary"] = "Origin"
         origins = request.headers.get_all("Origin")
         if origins and self._access.check_origin(origins) is None:
             response.headers["Access-Control-Allow-Origin"] = origins[0]
         return response
 
-    def _answer(self, request: Request, identity: Identity) -> Response:
+    def _answer(self, request: Request, identity: Identity) -> Response | Awaitable[Response]:
         if request.method not in _METHODS:
             raise _RefusedRequest(
                 405,
@@ -141,7 +152,9 @@ class HttpRoutes:
             raise _RefusedRequest(403, f"this needs the role viewer; yours is {identity.role.value}")
         return self._read(request, segments, query)
 
-    def _read(self, request: Request, segments: list[str], query: Mapping[str, str]) -> Response:
+    def _read(
+        self, request: Request, segments: list[str], query: Mapping[str, str]
+    ) -> Response | Awaitable[Response]:
         match segments:
             case [""]:
                 return _response(
@@ -164,12 +177,9 @@ class HttpRoutes:
                 raise _RefusedRequest(404, f"there is no job {_checked_id(job_id)}")
         raise _RefusedRequest(404, "there is nothing at this path; / says what there is")
 
-    def _metrics(self, request: Request) -> Response:
-        stats = self._view.stats()
-        text = self._view.telemetry.render(
-            connections=stats.clients, subscriptions=sum(count for _, count in stats.subscriptions)
-        )
-        return _response(request, text.encode(), telemetry.CONTENT_TYPE)
+    async def _metrics(self, request: Request) -> Response:
+        text, content_type = await self._exposition.render(", ".join(request.headers.get_all("Accept")))
+        return _response(request, text, content_type)
 
     def _stats(self, request: Request) -> Response:
         stats = self._view.stats()

@@ -17,6 +17,7 @@ from qubix_tui.hub.credentials import Credentials
 from qubix_tui.hub.digest import Digests
 from qubix_tui.hub.engine.base import Engine
 from qubix_tui.hub.engine.memory import MemoryEngine
+from qubix_tui.hub.exposition import Picture, take_picture
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.handshake import Doorkeeper
 from qubix_tui.hub.history import History
@@ -325,6 +326,17 @@ class Hub(Broadcasts):
         """Who is connected, and who hears what."""
         return HubStats(
             clients=len(self.caretaker.clients), subscriptions=self.services.fanout.subscriptions()
+        )
+
+    def picture(self) -> Picture:
+        """What Prometheus is to see."""
+        stats = self.stats()
+        return take_picture(
+            self.telemetry,
+            list(self.services.providers.registry),
+            self._clock.time(),
+            connections=stats.clients,
+            subscriptions=sum(count for _, count in stats.subscriptions),
         )
 
     def providers(self) -> Sequence[Provider]:

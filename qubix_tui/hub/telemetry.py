@@ -1,16 +1,10 @@
-"""The hub's own counters, and how they are written for Prometheus (OpenMetrics text).
-
-No client or channel is ever a label: their number has no bound.
-"""
+"""The hub's own counters: plain numbers; `qubix_tui.hub.exposition` shows them to Prometheus."""
 
 from bisect import bisect_left
 from collections import Counter
 from typing import Final
 
-import qubix_tui
 from qubix_tui.protocol.requests import REQUESTS
-
-CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 UNKNOWN: Final = "unknown"
 """The ``type`` label of all messages whose type is not in `REQUESTS`."""
@@ -53,50 +47,3 @@ class Telemetry:
         """Count one flush of the fan-out and how long it took."""
         self.broadcast_seconds += seconds
         self.broadcast_counts[bisect_left(BROADCAST_BOUNDS, seconds)] += 1
-
-    def render(self, *, connections: int, subscriptions: int) -> str:
-        """Write everything as OpenMetrics text.
-
-        Args:
-            connections: Open connections now.
-            subscriptions: Subscriptions that they hold now, each counted.
-        """
-        lines = [
-            *_family("qubix_build", "info", "What runs here."),
-            f'qubix_build_info{{version="{qubix_tui.__version__}"}} 1',
-            *_family("qubix_connections", "gauge", "Open WebSocket connections."),
-            f"qubix_connections {connections}",
-            *_family("qubix_subscriptions", "gauge", "Subscriptions held by all connections together."),
-            f"qubix_subscriptions {subscriptions}",
-            *_by_type("qubix_messages_sent", "Messages delivered to clients.", self.messages_sent),
-            *_by_type("qubix_messages_received", "Messages from clients.", self.messages_received),
-            *_total("qubix_slow_client_aborts", "Clients cut: they did not read.", self.slow_client_aborts),
-            *_total("qubix_rate_limited", "Requests refused by a limit.", self.rate_limited),
-            *_total("qubix_auth_failures", "Tokens refused.", self.auth_failures),
-            *self._broadcast_lines(),
-            "# EOF\n",
-        ]
-        return "\n".join(lines)
-
-    def _broadcast_lines(self) -> list[str]:
-        name = "qubix_broadcast_duration_seconds"
-        lines = _family(name, "histogram", "How long one flush of the fan-out took.", unit="seconds")
-        total = 0
-        for bound, count in zip((*BROADCAST_BOUNDS, "+Inf"), self.broadcast_counts, strict=True):
-            total += count
-            lines.append(f'{name}_bucket{{le="{bound}"}} {total}')
-        return [*lines, f"{name}_count {total}", f"{name}_sum {self.broadcast_seconds}"]
-
-
-def _family(name: str, kind: str, words: str, *, unit: str | None = None) -> list[str]:
-    lines = [f"# TYPE {name} {kind}", f"# HELP {name} {words}"]
-    return [*lines, f"# UNIT {name} {unit}"] if unit else lines
-
-
-def _total(name: str, words: str, value: int) -> list[str]:
-    return [*_family(name, "counter", words), f"{name}_total {value}"]
-
-
-def _by_type(name: str, words: str, counts: Counter[str]) -> list[str]:
-    samples = [f'{name}_total{{type="{kind}"}} {count}' for kind, count in sorted(counts.items())]
-    return [*_family(name, "counter", words), *samples]

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import hypothesis.strategies as st
@@ -15,6 +15,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from qubix_tui.hub.access import Access, Identity
+from qubix_tui.hub.exposition import Picture, take_picture
 from qubix_tui.hub.http import MAX_PER_PAGE, HttpRoutes, HubStats, error_response
 from qubix_tui.hub.telemetry import Telemetry
 from qubix_tui.protocol.events import MetricsUpdate
@@ -41,10 +42,15 @@ class View:
     def __init__(self) -> None:
         self.ready = True
         self.telemetry = Telemetry()
+        self.pictures = 0
         self.all = [provider(f"rig-{number}") for number in range(3)]
 
     def stats(self) -> HubStats:
         return HubStats(15, [("marketplace", 10), ("provider:abc123", 3)])
+
+    def picture(self) -> Picture:
+        self.pictures += 1
+        return take_picture(self.telemetry, [], 0.0, connections=15, subscriptions=13)
 
     def providers(self) -> Sequence[Provider]:
         return self.all
@@ -92,7 +98,26 @@ def get(
     host: str = "localhost:3001",
 ) -> Response:
     """Ask for a path."""
+    answer = ask(routes, path, identity=identity, method=method, headers=headers, host=host)
+    return answer if isinstance(answer, Response) else asyncio.run(awaited(answer))
+
+
+def ask(
+    routes: HttpRoutes,
+    path: str,
+    *,
+    identity: Identity = VIEWER,
+    method: str = "GET",
+    headers: Sequence[tuple[str, str]] = (),
+    host: str = "localhost:3001",
+) -> Response | Awaitable[Response]:
+    """Ask for a path whose answer may take time."""
     return routes.respond(Request(path, Headers([("Host", host), *headers]), method), identity)
+
+
+async def awaited(answer: Response | Awaitable[Response]) -> Response:
+    """What an answer is in the end."""
+    return answer if isinstance(answer, Response) else await answer
 
 
 def body_of(response: Response) -> Any:
@@ -266,15 +291,36 @@ def test_jobs_are_an_empty_list(routes: HttpRoutes) -> None:
     }
 
 
-def test_metrics_are_openmetrics_text(routes: HttpRoutes, view: View) -> None:
-    """The media type that Prometheus asks for; subscriptions counted one by one."""
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text; version=1.0.0"),
+        ("text/plain;version=0.0.4;q=0.5,*/*;q=0.1", "text/plain; version="),
+        (None, "text/plain; version="),
+        ("application/openmetrics-text; version=x", ""),
+    ],
+)
+async def test_metrics_are_what_prometheus_asks_for(
+    routes: HttpRoutes, view: View, accept: str | None, content_type: str
+) -> None:
+    """OpenMetrics for who asks for it, else Prometheus's own text; a header without sense is no error."""
     view.telemetry.auth_failures += 7
-    response = get(routes, "/metrics")
+    response = await awaited(ask(routes, "/metrics", headers=[("Accept", accept)] if accept else ()))
     text = bytes(response.body).decode()
-    assert response.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
-    assert "\nqubix_connections 15\n" in text
-    assert "\nqubix_subscriptions 13\n" in text
-    assert "\nqubix_auth_failures_total 7\n" in text
+    assert response.headers["Content-Type"].startswith(content_type)
+    assert "\nqubix_connections 15.0\n" in text
+    assert "\nqubix_subscriptions 13.0\n" in text
+    assert "\nqubix_auth_failures_total 7.0\n" in text
+
+
+async def test_scrapes_at_the_same_time_share_one_picture(routes: HttpRoutes, view: View) -> None:
+    """A second scraper costs nothing; the next scrape has a new picture."""
+    for pictures in (1, 2):
+        answers = [ask(routes, "/metrics") for _ in range(5)]
+        responses = await asyncio.gather(*map(awaited, answers))
+        assert len({bytes(response.body) for response in responses}) == 1
+        assert len(responses) == 5
+        assert view.pictures == pictures
 
 
 def test_health_says_that_it_lives(routes: HttpRoutes, view: View) -> None:
