@@ -2,13 +2,11 @@
 
 import argparse
 import asyncio
-import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qubix_tui import home
-from qubix_tui.cli import hub_config
+from qubix_tui.cli import hub_config, logs
 from qubix_tui.cli.common import EXIT_FAILED, CommandError, RawFormatter
 from qubix_tui.protocol import DEFAULT_PORT
 
@@ -86,7 +84,7 @@ def _add_access(parser: argparse.ArgumentParser) -> None:
         "--trusted-proxy",
         metavar="NETWORK",
         action="append",
-        help="believe X-Forwarded-For from this address or network (repeat for more)",
+        help="believe X-Forwarded-For from this address, network, or unix, the socket (repeat for more)",
     )
     parser.add_argument(
         "--no-anonymous",
@@ -118,20 +116,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     directory = home.home_dir()
     settings = hub_config.apply(arguments, directory).settings
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=settings.log.level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    logs.configure(level=settings.log.level, log_format=settings.log.format)
     config = hub_config.hub_config(settings)
     assert settings.storage.data is not None  # hub_config.apply knows where
     with locked_data(Path(settings.storage.data)) as data:
         engine = local_engine(data, settings.storage)
-        hub = Hub(config, access=local_access(config, directory), engine=engine)
-        service = HubService(
-            hub, directory=directory, notifier=Notifier.from_environment(), tls=settings.tls.cert is not None
-        )
+        access = local_access(config, directory)
         try:
+            hub = Hub(config, access=access, engine=engine)
+            service = HubService(hub, directory=directory, notifier=Notifier.from_environment())
             with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
                 runner.run(service.run())
         except OSError as error:

@@ -103,7 +103,7 @@ def apply(
         **_from_environment(environment),
         **_from_flags(arguments),
     }
-    _check_pair(given)
+    _check_tls(given)
     tables: dict[str, dict[str, Any]] = {}
     for key, one in given.items():
         table, _, name = key.partition(".")
@@ -183,7 +183,7 @@ def run_check(arguments: argparse.Namespace) -> int:
 
     path = _chosen_file(arguments)
     given = hub_toml.read(path)
-    _check_pair(given)
+    _check_tls(given)
     print(f"{path} is good; it sets {len(given)} of {_number_of_settings()} settings")
     return 0
 
@@ -247,12 +247,13 @@ def _checked(found: Iterable[tuple[str, str, object]], *, strict: bool = True) -
     return given
 
 
-def _check_pair(given: "Mapping[str, Given]") -> None:
+def _check_tls(given: "Mapping[str, Given]") -> None:
     from qubix_tui.cli.hub_toml import ConfigError
 
-    for one, other in (("tls.cert", "tls.key"), ("tls.key", "tls.cert")):
-        if one in given and other not in given:
-            raise ConfigError(f"{given[one].origin}: {one} needs {other} too; TLS takes both files, or none")
+    if "tls.key" in given and "tls.cert" not in given:
+        raise ConfigError(
+            f"{given['tls.key'].origin}: tls.key is of no use without tls.cert, the certificate"
+        )
 
 
 def _path(text: str | None) -> Path | None:

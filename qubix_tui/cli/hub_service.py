@@ -39,14 +39,12 @@ class HubService:
         hub: The hub, not started.
         directory: QUBIX_HOME, where other commands look for the hub of this machine.
         notifier: The supervisor, if there is one.
-        tls: Whether the hub has TLS files to read again.
     """
 
-    def __init__(self, hub: Hub, *, directory: Path, notifier: Notifier, tls: bool) -> None:
+    def __init__(self, hub: Hub, *, directory: Path, notifier: Notifier) -> None:
         self._hub = hub
         self._directory = directory
         self._notifier = notifier
-        self._tls = tls
         self._had_terminal = has_terminal()
         self._told_to_end = asyncio.Event()
         self._told_again = asyncio.Event()
@@ -92,12 +90,14 @@ class HubService:
         draining = asyncio.create_task(self._hub.drain(seconds), name="drain")
         hurry = asyncio.create_task(self._told_again.wait(), name="told again")
         await asyncio.wait((draining, hurry), return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
         if not draining.done():
             _logger.warning("told to end again; clients that are still there are cut")
-        for task in (draining, hurry):
-            task.cancel()
+            draining.cancel()
         await asyncio.gather(draining, hurry, return_exceptions=True)
         await self._hub.stop(0)
+        if not draining.cancelled():
+            draining.result()
 
     def _end(self) -> None:
         (self._told_again if self._told_to_end.is_set() else self._told_to_end).set()
@@ -105,13 +105,14 @@ class HubService:
     def _hangup(self) -> None:
         if self._had_terminal and not has_terminal():
             self._end()
+        if self._told_to_end.is_set():
             return
         self._notifier.reloading()
         self._reload()
         self._notifier.ready(f"listening on {self._hub.url}")
 
     def _reload(self) -> None:
-        if not self._tls:
+        if self._hub.config.tls_cert is None:
             _logger.warning(
                 "SIGHUP: there are no TLS files to read again; hub.toml is read at the start only"
             )

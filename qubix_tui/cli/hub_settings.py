@@ -41,14 +41,18 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """TLS, where the hub itself speaks it. Both files or none; SIGHUP reads them again."""
+    """TLS, where the hub itself speaks it. SIGHUP reads the files again."""
 
     cert: Annotated[
         Text | None,
         Meta(description="The certificate, with those between it and its root (PEM).", examples=["tls.pem"]),
     ] = None
     key: Annotated[
-        Text | None, Meta(description="Its private key, without a password (PEM).", examples=["tls.key"])
+        Text | None,
+        Meta(
+            description="Its private key, where that is a file of its own (PEM, without a password).",
+            examples=["tls.key"],
+        ),
     ] = None
 
 
@@ -75,7 +79,8 @@ class AccessRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     trusted_proxies: Annotated[
         tuple[Text, ...],
         Meta(
-            description="Addresses or networks of proxies whose X-Forwarded-For is believed.",
+            description="Proxies whose X-Forwarded-For is believed: addresses, networks, or unix (the socket). "
+            "With any, nobody is anonymous.",
             examples=[["127.0.0.1", "10.0.0.0/8"]],
         ),
     ] = ()
@@ -169,7 +174,7 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drain_seconds: Annotated[
         float,
         Meta(ge=0, le=3600, description="How long clients may take to leave, when the hub is told to end."),
-    ] = 10.0
+    ] = _HUB.drain_seconds
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

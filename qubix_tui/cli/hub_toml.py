@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import ipaddress
 import json
 import re
 import tomllib
@@ -15,6 +14,7 @@ import msgspec
 from qubix_tui.cli.common import EXIT_USAGE, CommandError
 from qubix_tui.cli.hub_settings import SETTINGS, TABLES, Setting
 from qubix_tui.hub import addresses
+from qubix_tui.hub.proxies import TrustedProxies
 
 MAX_FILE_BYTES = 64 * 1024
 
@@ -44,25 +44,10 @@ class Given(msgspec.Struct, frozen=True):
     origin: str
 
 
-def parse_network(text: str) -> str:
-    """Read the address or the network of a proxy.
-
-    Raises:
-        ValueError: It is none; the message says what was expected.
-    """
-    try:
-        return str(ipaddress.ip_network(text))
-    except ValueError as error:
-        raise ValueError(
-            f"“{addresses.printable(text)}” is no address and no network (10.0.0.7, 10.0.0.0/8): "
-            f"{addresses.printable(str(error))}"
-        ) from None
-
-
 _ITEM_CHECKS: Mapping[str, Callable[[str], object]] = {
     "access.allow_origins": addresses.parse_allowed_origin,
     "access.public_names": addresses.parse_public_name,
-    "access.trusted_proxies": parse_network,
+    "access.trusted_proxies": lambda text: TrustedProxies([text]),
 }
 
 

@@ -81,6 +81,7 @@ def local_access(config: "HubConfig", directory: Path) -> "Access":
         allowed_origins=config.allow_origins,
         public_names=config.public_names,
         anonymous=config.anonymous,
+        trusted_proxies=bool(config.trusted_proxies),
     )
     for role in (Role.OPERATOR, Role.PROVIDER):
         access.add_token(home.ensure_local_token(role, home=directory), role, f"local-{role.value}")

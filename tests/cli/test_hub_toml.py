@@ -16,8 +16,6 @@ from qubix_tui.hub.engine.local import LocalEngine
 from qubix_tui.hub.limits import Limits
 from qubix_tui.hub.outbox import DEFAULT_BOUND
 
-GUIDE = Path(__file__).parents[2] / "docs" / "operating.md"
-
 
 def uncommented(text: str) -> str:
     """The file of `template`, with every setting set."""
