@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench screenshots docs clean
+.PHONY: demo test soak check bench screenshots docs clean
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "QUBIX needs Python 3.11 or newer; this is $$($(PYTHON) --version). Set PYTHON=…" >&2; exit 1; }
@@ -15,7 +15,11 @@ demo: .venv/ready
 	@exec $(BIN)/qubix demo
 
 test: .venv/ready
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak"
+
+# What takes too long for every day. QUBIX_SOAK_SECONDS says how long each of the endless ones runs.
+soak: .venv/ready
+	@$(BIN)/python -m pytest -m soak --timeout 0
 
 check: .venv/ready
 	@$(BIN)/ruff check .

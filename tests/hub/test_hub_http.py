@@ -470,7 +470,7 @@ async def test_answers_reach_a_plain_client(method: str, status: bytes, view: Vi
     """Through the library and a real socket: status, headers, and a body except to HEAD."""
     routes = HttpRoutes(view, Access())
 
-    def answer(_: ServerConnection, request: Request) -> Response:
+    def answer(_: ServerConnection, request: Request) -> Response | Awaitable[Response]:
         return routes.respond(request, VIEWER)
 
     async def never_reached(connection: ServerConnection) -> None:
