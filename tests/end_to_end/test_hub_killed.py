@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import random
 import signal
@@ -131,6 +132,11 @@ def total(providers: list[Provider]) -> int:
     return sum(len(provider.acknowledged) for provider in providers)
 
 
+def have_come(watchers: list[Watcher], offset: int) -> bool:
+    """Whether all have got so far."""
+    return all(watcher.offset >= offset for watcher in watchers)
+
+
 async def kill_again_and_again(home: Path, rounds: int) -> None:
     """Kill and restart the hub under load, then compare what was acknowledged with what was told."""
     moments = random.Random(SEED)
@@ -161,7 +167,7 @@ async def kill_again_and_again(home: Path, rounds: int) -> None:
                     task.cancel()
                 await asyncio.gather(*load[WATCHERS:], return_exceptions=True)
                 end = await final_offset(url, operator)
-                await eventually(lambda end=end: all(watcher.offset >= end for watcher in watchers), 20)
+                await eventually(functools.partial(have_come, watchers, end), 20)
                 for task in load:
                     task.cancel()
     compare(providers, watchers, rounds)
