@@ -5,49 +5,31 @@ revocation alone takes effect before that: should the store fail, the token is r
 gone all the same, and the operator is told to ask again.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final, Protocol
 
-import msgspec
-
 from qubix_tui.hub.access import Identity
 from qubix_tui.hub.audit import Actor, Audit
 from qubix_tui.hub.clock import Clock
-from qubix_tui.hub.engine.base import Change, Conflict, Engine, Precondition
+from qubix_tui.hub.engine.base import Change, Conflict, Engine, EngineUnavailable
+from qubix_tui.hub.enrolment import CODES_TABLE, Codes, code_change, used
 from qubix_tui.hub.registry import Registry
 from qubix_tui.hub.tokens import TOKENS_TABLE, KnownToken, Tokens, token_id_of
-from qubix_tui.protocol import codec, tokens
+from qubix_tui.protocol import tokens
 from qubix_tui.protocol.answers import Enrolled, Enrollment, Issued, TokenRecord
 from qubix_tui.protocol.errors import CloseCode, ErrorCode, ProtocolError
 from qubix_tui.protocol.requests import Enroll, IssueToken, Register
 from qubix_tui.protocol.tokens import Role
-from qubix_tui.protocol.types import Id, Name, Timestamp, Wire, to_timestamp
+from qubix_tui.protocol.types import Timestamp, to_timestamp
 
-CODES_TABLE: Final = "enrollment_codes"
-
-CODE_SECONDS: Final = 15 * 60.0
-"""How long a code can be used."""
-
-CODE_KEPT_SECONDS: Final = 24 * 3600.0
-"""How long a code is remembered: who comes too late, or second, is told so."""
-
-MAX_CODES: Final = 1_000
 MAX_TOKENS: Final = 100_000
 MAX_REVOKED: Final = 1_000
 """Revoked tokens that are still listed, and told that they were revoked; older ones are just not known."""
 
 
-class Code(Wire, frozen=True, kw_only=True):
-    """What is kept of an enrolment code, under its hash."""
-
-    expires: float
-    """Seconds since the epoch."""
-    created_by: Id | None
-    creator: Name | None
-    """Name of the token ``created_by``, or its id."""
-    name: Name | None
-    used_at: Timestamp | None = None
+_logger = logging.getLogger("qubix.hub.credentials")
 
 
 class TokenSession(Protocol):
@@ -96,7 +78,7 @@ class Credentials:
         self._clock = clock
         self._sessions = sessions
         self._spawn = spawn
-        self._codes: dict[str, Code] = {}
+        self._codes = Codes()
 
     async def load(self) -> None:
         """Take over what the engine holds.
@@ -111,8 +93,7 @@ class Credentials:
             await self._commit(void)
         for provider_id, worker_id in self._known.bindings():
             self._registry.reserve(worker_id, provider_id)
-        for digest, row in (await self._engine.load(CODES_TABLE)).items():
-            self._codes[digest] = codec.decode_record(row, Code)
+        self._codes.load(await self._engine.load(CODES_TABLE))
 
     def listing(self) -> list[TokenRecord]:
         """Give all tokens, as they are listed: those in use first, then the revoked ones."""
@@ -170,7 +151,7 @@ class Credentials:
                     session.end(CloseCode.REVOKED, "the token was revoked")
                 else:
                     session.cut()
-        changes += self._void_codes(lambda code: code.created_by == token_id and code.used_at is None)
+        changes += self._codes.void_of(token_id, self._clock.time())
         changes += self._forget_oldest_revoked()
         await self._commit([*changes, *self.audit.changes("token_revoked", actor, token_id, known.name)])
 
@@ -182,23 +163,16 @@ class Credentials:
             EngineUnavailable: The store did not take it.
         """
         now = self._clock.time()
-        changes = self._void_codes(lambda code: now >= code.expires + CODE_KEPT_SECONDS)
-        if len(self._codes) >= MAX_CODES:
-            changes += self._void_codes(lambda code: code.used_at is not None or now >= code.expires)
-        if len(self._codes) >= MAX_CODES:
-            raise ProtocolError(ErrorCode.CONFLICT, f"{MAX_CODES} codes are open; use some, or wait")
-        code = tokens.new_code()
-        digest = tokens.hash_token(code)
-        identity = actor.identity
-        made = Code(
-            expires=now + CODE_SECONDS,
-            created_by=identity.token_id,
-            creator=identity.subject or identity.token_id,
-            name=name,
-        )
-        changes.append(_code_change(digest, made))
-        await self._commit([*changes, *self.audit.changes("code_made", actor, None, name)])
-        self._codes[digest] = made
+        old = self._codes.forget_old(now)
+        code, digest, made = self._codes.make(actor.identity, name, now)
+        note = self.audit.changes("code_made", actor, None, name)
+        # Known before it is stored: a revocation that comes meanwhile has to find it.
+        self._codes.put(digest, made)
+        try:
+            await self._commit([*old, code_change(digest, made), *note])
+        except BaseException:
+            self._codes.drop(digest)
+            raise
         return Enrollment(code=code, expires_at=to_timestamp(made.expires))
 
     async def enroll(self, actor: Actor, request: Enroll) -> Enrolled:
@@ -209,41 +183,33 @@ class Credentials:
                 provider has a token.
             EngineUnavailable: The store did not take it; the code is still good.
         """
-        digest, code = self._open_code(request.code)
+        digest, code = self._codes.find(request.code, self._clock.time())
         provider_id = self._free_provider(request.worker_id, code.name)
         token, token_id = self._new_token(
             Role.PROVIDER, code.name or provider_id, code.creator, binding=(provider_id, request.worker_id)
         )
-        used = msgspec.structs.replace(code, used_at=self._now())
-        self._codes[digest] = used
+        expected, taken = self._codes.use(digest, self._now())
+        note = self.audit.changes("enrolled", actor, provider_id, f"token {token_id}")
         try:
-            await self._engine.commit(
-                [Precondition(CODES_TABLE, digest, codec.encode_record(code))],
-                [
-                    _code_change(digest, used),
-                    self._known.change(token_id),
-                    *self.audit.changes("enrolled", actor, provider_id, f"token {token_id}"),
-                ],
-                (),
-            )
+            await self._engine.commit([expected], [taken, self._known.change(token_id), *note], ())
         except BaseException as error:
             self._known.discard(token_id)
             if isinstance(error, Conflict):
-                raise _used() from None
-            self._codes[digest] = code
+                raise used() from None
+            self._codes.put(digest, code)
             raise
         self._registry.reserve(request.worker_id, provider_id)
         return Enrolled(token=token, provider_id=provider_id)
 
     def provider_bound(self, actor: Actor, provider_id: str) -> None:
         """Note in the audit, when there is time, which provider a token is for from now on."""
-        self._spawn(self._commit(self.audit.changes("provider_bound", actor, provider_id)))
+        self._spawn(self._note(self.audit.changes("provider_bound", actor, provider_id)))
 
     def login_refused(self, address: str, reason: str) -> None:
         """Note in the audit, when there is time, that somebody was not let in."""
         changes = self.audit.refused(address, reason)
         if changes:
-            self._spawn(self._commit(changes))
+            self._spawn(self._note(changes))
 
     def _new_token(
         self, role: Role, name: str | None, creator: str | None, *, binding: tuple[str, str] | None = None
@@ -262,32 +228,6 @@ class Credentials:
             binding=binding,
         )
         return token, self._known.add(tokens.hash_token(token), known)
-
-    def _open_code(self, text: str) -> tuple[str, Code]:
-        code = tokens.read_code(text)
-        if code is None:
-            raise ProtocolError(
-                ErrorCode.UNAUTHENTICATED,
-                "this is not a whole enrollment code (four groups of four letters and digits)",
-                field="data.code",
-            )
-        digest = tokens.hash_token(code)
-        known = self._codes.get(digest)
-        if known is None:
-            raise ProtocolError(
-                ErrorCode.UNAUTHENTICATED,
-                "this hub does not know the code; ask its operator for one (qubix enroll new)",
-                field="data.code",
-            )
-        if known.used_at is not None:
-            raise _used()
-        if self._clock.time() >= known.expires:
-            raise ProtocolError(
-                ErrorCode.UNAUTHENTICATED,
-                f"this code was good for {CODE_SECONDS / 60:.0f} minutes, which are over; ask for a new one",
-                field="data.code",
-            )
-        return digest, known
 
     def _free_provider(self, worker_id: str, name: str | None) -> str:
         """Give the id of the provider that an agent is, or would become, if no token has it."""
@@ -308,18 +248,18 @@ class Credentials:
             )
         return provider_id
 
-    def _void_codes(self, is_void: Callable[[Code], bool]) -> list[Change]:
-        void = [digest for digest, code in self._codes.items() if is_void(code)]
-        for digest in void:
-            del self._codes[digest]
-        return [Change(CODES_TABLE, digest, None) for digest in void]
-
     def _forget_oldest_revoked(self) -> list[Change]:
         revoked = sorted((known.revoked_at, token_id) for token_id, known in self._known if known.revoked_at)
         return [self._known.discard(token_id) for _, token_id in revoked[:-MAX_REVOKED]]
 
     def _now(self) -> Timestamp:
         return to_timestamp(self._clock.time())
+
+    async def _note(self, changes: Sequence[Change]) -> None:
+        try:
+            await self._commit(changes)
+        except EngineUnavailable as error:
+            _logger.error("the audit was not written: %s", error)
 
     async def _commit(self, changes: Sequence[Change]) -> None:
         await self._engine.commit((), changes, ())
@@ -338,17 +278,4 @@ def _record(token_id: str, known: KnownToken, connections: int) -> TokenRecord:
         revoked_at=known.revoked_at,
         local=known.local,
         connections=connections,
-    )
-
-
-def _code_change(digest: str, code: Code) -> Change:
-    return Change(CODES_TABLE, digest, codec.encode_record(code))
-
-
-def _used() -> ProtocolError:
-    return ProtocolError(
-        ErrorCode.UNAUTHENTICATED,
-        "this code was used already; ask for a new one, and have the token revoked that it gave "
-        "if it was not you",
-        field="data.code",
     )
