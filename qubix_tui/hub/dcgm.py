@@ -5,15 +5,12 @@ millijoules, and the names have no suffix. ``Hostname`` is the provider's id, wh
 it is simulated.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
-from prometheus_client.core import GaugeMetricFamily, Metric, UnknownMetricFamily
-
-from qubix_tui.hub.fleet_metrics import Fresh
+from qubix_tui.hub.fleet_metrics import Fresh, current_gpus
+from qubix_tui.hub.metric_text import MetricText, labels
 from qubix_tui.protocol.records import GpuMetrics
-
-LABELS: Final = ("gpu", "UUID", "device", "modelName", "Hostname")
 
 
 def _free(gpu: GpuMetrics) -> float | None:
@@ -36,38 +33,27 @@ _FIELDS: Final[dict[str, tuple[str, Callable[[GpuMetrics], float | None]]]] = {
 }
 
 
-def families(fresh: Fresh) -> Iterator[Metric]:
-    """Give the view's families; one without a value is left out."""
-    gpus = [
-        (
-            [
-                str(gpu.index),
-                gpu.uuid or "",
-                f"nvidia{gpu.index}",
-                gpu.name or provider.gpu_model or "",
-                provider.id,
-            ],
-            gpu,
-        )
-        for provider, metrics in fresh
-        for gpu in metrics.gpus
-    ]
+def write(text: MetricText, fresh: Fresh) -> None:
+    """Write the view's families; one without a value is left out."""
+    gpus = {
+        labels(
+            {
+                "gpu": str(gpu.index),
+                "UUID": gpu.uuid or "",
+                "device": f"nvidia{gpu.index}",
+                "modelName": gpu.name or provider.gpu_model or "",
+                "Hostname": provider.id,
+            }
+        ): gpu
+        for provider, gpu in current_gpus(fresh)
+    }
     for name, (words, value_of) in _FIELDS.items():
-        family = GaugeMetricFamily(f"DCGM_FI_DEV_{name}", words, labels=LABELS)
-        for labels, gpu in gpus:
-            value = value_of(gpu)
-            if value is not None:
-                family.add_metric(labels, value)
-        if family.samples:
-            yield family
-    # A counter there, without the suffix that a counter has to have here.
-    energy = UnknownMetricFamily(
+        text.family(f"DCGM_FI_DEV_{name}", "gauge", words, gpus.items(), value_of)
+    # A counter there, without the suffix that a counter has to have in OpenMetrics.
+    text.family(
         "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
+        "unknown",
         "Total energy consumption since boot (in mJ).",
-        labels=LABELS,
+        gpus.items(),
+        lambda gpu: None if gpu.energy_j is None else gpu.energy_j * 1_000,
     )
-    for labels, gpu in gpus:
-        if gpu.energy_j is not None:
-            energy.add_metric(labels, gpu.energy_j * 1_000)
-    if energy.samples:
-        yield energy

@@ -1,8 +1,8 @@
 """What `/metrics` shows, for Prometheus: the hub itself, and the fleet as it is now.
 
 A scrape takes a picture on the event loop, of counters and of records that nobody changes, and writes it on
-a thread: for 10,000 providers that takes seconds, and the loop goes on meanwhile. Scrapes that come at the
-same time share one picture.
+a thread, compressed where the client takes that: tens of megabytes for 10,000 providers, and the loop goes on
+meanwhile. Scrapes that come at the same time share one writing.
 
 Names are in base units, as Prometheus asks for. What is not known is left out, and so are the values of a
 provider that is not heard, or whose last sample is older than `FRESH_SECONDS`. No client or channel is ever
@@ -10,8 +10,9 @@ a label: their number has no bound.
 """
 
 import asyncio
-from collections import Counter
+import zlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -22,26 +23,28 @@ from prometheus_client.core import (
     InfoMetricFamily,
     Metric,
 )
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as PROMETHEUS_TYPE
+from prometheus_client.exposition import choose_encoder, gzip_accepted
+from prometheus_client.exposition import generate_latest as prometheus_text
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS_TYPE
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 from prometheus_client.registry import Collector
 
 import qubix_tui
 from qubix_tui.hub import dcgm, fleet_metrics
+from qubix_tui.hub.fleet_metrics import Shown
+from qubix_tui.hub.metric_text import MetricText
 from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.telemetry import BROADCAST_BOUNDS, Telemetry
-from qubix_tui.protocol.records import Metrics, Provider, ProviderState
 
 FRESH_SECONDS = 15.0
-"""The age up to which a sample is shown: after that its provider counts as out of reach."""
+"""The age up to which a sample is shown: a provider that is silent for so long counts as out of reach."""
 
+_END: Final = b"# EOF\n"
+"""The last line of OpenMetrics."""
 
-class Shown(msgspec.Struct, frozen=True):
-    """One provider in a picture; ``metrics`` is None where there is no sample that is fresh."""
-
-    provider: Provider
-    metrics: Metrics | None
-    age: float | None
-    """Seconds since its newest sample came, fresh or not; None without one."""
+_GZIP: Final = 16
+"""Added to zlib's window bits, it makes gzip's header and trailer."""
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,8 +97,8 @@ def _shown(entry: Entry, now: float) -> Shown:
     return Shown(provider, entry.metrics if fresh else None, age)
 
 
-class PictureCollector(Collector):
-    """Gives a picture to prometheus-client.
+class HubCollector(Collector):
+    """Gives the hub's own counters in a picture to prometheus-client.
 
     Args:
         picture: What is shown.
@@ -106,12 +109,7 @@ class PictureCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Give all families, each once."""
-        picture = self._picture
-        yield from _hub_families(picture)
-        yield from _provider_families(picture.providers)
-        fresh = [(shown.provider, shown.metrics) for shown in picture.providers if shown.metrics is not None]
-        yield from fleet_metrics.families(fresh)
-        yield from dcgm.families(fresh)
+        return _hub_families(self._picture)
 
 
 def _hub_families(picture: Picture) -> Iterator[Metric]:
@@ -147,34 +145,34 @@ def _hub_families(picture: Picture) -> Iterator[Metric]:
     )
 
 
-def _provider_families(providers: Sequence[Shown]) -> Iterator[Metric]:
-    counts = Counter(shown.provider.state for shown in providers)
-    family = GaugeMetricFamily("qubix_providers", "Providers by state.", labels=["state"])
-    for state in ProviderState:
-        family.add_metric([state.value], counts[state])
-    yield family
-    state_of = GaugeMetricFamily(
-        "qubix_provider_state", "1 for the state that a provider is in.", labels=["provider", "state"]
-    )
-    facts = InfoMetricFamily("qubix_provider", "What a provider is.", labels=["provider"])
-    age = GaugeMetricFamily(
-        "qubix_provider_sample_age_seconds", "Age of a provider's newest sample.", labels=["provider"]
-    )
-    for shown in providers:
-        provider = shown.provider
-        state_of.add_metric([provider.id, provider.state.value], 1)
-        known = {
-            "name": provider.name,
-            "gpu_model": provider.gpu_model,
-            "location": provider.location,
-            "driver_version": provider.driver_version,
-            "agent_version": provider.agent_version,
-            "simulated": "true" if provider.simulated else None,
-        }
-        facts.add_metric([provider.id], {label: value for label, value in known.items() if value is not None})
-        if shown.age is not None:
-            age.add_metric([provider.id], shown.age)
-    yield from (state_of, facts, age)
+def write(picture: Picture, *, openmetrics: bool, emit: Callable[[bytes], object]) -> None:
+    """Write a picture.
+
+    Args:
+        picture: What is shown.
+        openmetrics: Whether OpenMetrics is written, or Prometheus's own text.
+        emit: Takes the text, some at a time.
+    """
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(HubCollector(picture))
+    emit(openmetrics_text(registry).removesuffix(_END) if openmetrics else prometheus_text(registry))
+    text = MetricText(openmetrics=openmetrics, emit=emit)
+    fresh = [(shown.provider, shown.metrics) for shown in picture.providers if shown.metrics is not None]
+    fleet_metrics.write_providers(text, picture.providers)
+    fleet_metrics.write_samples(text, fresh)
+    dcgm.write(text, fresh)
+    if openmetrics:
+        emit(_END)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The answer to a scrape."""
+
+    body: bytes
+    content_type: str
+    compressed: bool
+    """With gzip."""
 
 
 class Exposition:
@@ -186,32 +184,47 @@ class Exposition:
 
     def __init__(self, picture: Callable[[], Picture]) -> None:
         self._picture = picture
-        self._under_way: dict[str, asyncio.Task[bytes]] = {}
+        self._under_way: dict[tuple[bool, bool], asyncio.Task[bytes]] = {}
 
-    async def render(self, accept: str) -> tuple[bytes, str]:
+    async def render(self, accept: str, accept_encoding: str) -> Answer:
         """Write what is so now.
 
         Args:
             accept: The ``Accept`` header: OpenMetrics where it asks for it, else Prometheus's own text.
-
-        Returns:
-            The text, and its content type.
+            accept_encoding: The ``Accept-Encoding`` header.
         """
-        try:
-            encoder, content_type = choose_encoder(accept)
-        except (ValueError, TypeError):  # a version that is no number
-            encoder, content_type = choose_encoder("")
-        task = self._under_way.get(content_type)
+        openmetrics = _asks_for_openmetrics(accept)
+        compressed = gzip_accepted(accept_encoding)
+        form = openmetrics, compressed
+        task = self._under_way.get(form)
         if task is None:
-            task = asyncio.create_task(asyncio.to_thread(_encode, encoder, self._picture()), name="scrape")
-            self._under_way[content_type] = task
-            task.add_done_callback(lambda _: self._under_way.pop(content_type))
+            encode = _encode_compressed if compressed else _encode
+            task = asyncio.create_task(asyncio.to_thread(encode, self._picture(), openmetrics), name="scrape")
+            self._under_way[form] = task
+            task.add_done_callback(lambda _: self._under_way.pop(form))
         # Who hangs up does not take it from the others.
-        return await asyncio.shield(task), content_type
+        body = await asyncio.shield(task)
+        return Answer(body, OPENMETRICS_TYPE if openmetrics else PROMETHEUS_TYPE, compressed)
 
 
-def _encode(encoder: Callable[[Collector], bytes], picture: Picture) -> bytes:
-    registry = CollectorRegistry(auto_describe=False)
-    ProcessCollector(registry=registry)
-    registry.register(PictureCollector(picture))
-    return encoder(registry)
+def _asks_for_openmetrics(accept: str) -> bool:
+    """Whether prometheus-client would choose it; its version is ours to say, not the client's."""
+    try:
+        _, content_type = choose_encoder(accept)
+    except (ValueError, TypeError):  # a version that is no number
+        return False
+    return content_type.startswith("application/openmetrics-text")
+
+
+def _encode(picture: Picture, openmetrics: bool) -> bytes:
+    parts: list[bytes] = []
+    write(picture, openmetrics=openmetrics, emit=parts.append)
+    return b"".join(parts)
+
+
+def _encode_compressed(picture: Picture, openmetrics: bool) -> bytes:
+    parts: list[bytes] = []
+    # Level 1 makes a sixteenth of it; the levels above take several times as long for little more.
+    gzip = zlib.compressobj(level=1, wbits=zlib.MAX_WBITS | _GZIP)
+    write(picture, openmetrics=openmetrics, emit=lambda part: parts.append(gzip.compress(part)))
+    return b"".join((*parts, gzip.flush()))

@@ -1,20 +1,33 @@
-"""The fleet's samples as Prometheus metrics, under names of our own and in base units.
+"""The fleet as Prometheus metrics, under names of our own and in base units.
 
 Labels: ``provider``; of a GPU also ``gpu`` (its index) and ``uuid``; ``simulated="true"`` on what is
-simulated, and on nothing else.
+simulated, and on nothing else. What is not known is left out.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+import msgspec
 
-from qubix_tui.protocol.records import GpuMetrics, Metrics, Provider
+from qubix_tui.hub.metric_text import MetricText, labels, with_label
+from qubix_tui.protocol.records import GpuMetrics, Metrics, Provider, ProviderState
 
 Fresh = Sequence[tuple[Provider, Metrics]]
+"""Providers with a sample that is of now."""
 
 _MIB: Final = 1024 * 1024
 _MHZ: Final = 1_000_000
+
+
+class Shown(msgspec.Struct, frozen=True, gc=False):
+    """One provider at the moment of a scrape; ``metrics`` is None where there is no sample that is of now."""
+
+    provider: Provider
+    metrics: Metrics | None
+    age: float | None
+    """Seconds since its newest sample came, of now or not; None without one."""
+
 
 _HOST: Final[dict[str, tuple[str, Callable[[Metrics], float | None]]]] = {
     "cpu_usage_ratio": ("CPU in use, over all cores.", lambda m: _ratio(m.cpu_percent)),
@@ -66,48 +79,79 @@ _GPU_COUNTERS: Final[dict[str, tuple[str, Callable[[GpuMetrics], float | None]]]
 }
 
 
-def families(fresh: Fresh) -> Iterator[Metric]:
-    """Give the families of all providers' machines and GPUs; one without a value is left out."""
-    hosts = [(_labels(provider), metrics) for provider, metrics in fresh]
-    gpus = [
-        ({**labels, "gpu": str(gpu.index), **({"uuid": gpu.uuid} if gpu.uuid else {})}, gpu)
-        for labels, metrics in hosts
-        for gpu in metrics.gpus
-    ]
+_FACTS: Final = ("name", "gpu_model", "location", "driver_version", "agent_version")
+"""Members of a provider's record that say what it is, and rarely change."""
+
+
+def current_gpus(fresh: Fresh) -> Iterator[tuple[Provider, GpuMetrics]]:
+    """Give the GPUs whose values are of now, each with its provider."""
+    for provider, metrics in fresh:
+        for gpu in metrics.gpus:
+            if gpu.state != "stale":
+                yield provider, gpu
+
+
+def write_providers(text: MetricText, providers: Sequence[Shown]) -> None:
+    """Write what is known of the providers without a sample."""
+    counts = Counter(shown.provider.state for shown in providers)
+    by_state = [(labels({"state": state.value}), counts[state]) for state in ProviderState]
+    text.family("qubix_providers", "gauge", "Providers by state.", by_state, _as_it_is)
+    named = [(_provider_labels(shown.provider), shown) for shown in providers]
+    states = [(with_label(own, "state", shown.provider.state.value), 1) for own, shown in named]
+    text.family("qubix_provider_state", "gauge", "1 for the state that it is in.", states, _as_it_is)
+    facts = [(_with_facts(own, shown.provider), 1) for own, shown in named]
+    text.family("qubix_provider", "info", "What it is.", facts, _as_it_is)
+    text.family(
+        "qubix_provider_sample_age_seconds",
+        "gauge",
+        "Time since its newest sample came.",
+        named,
+        lambda shown: shown.age,
+    )
+
+
+def write_samples(text: MetricText, fresh: Fresh) -> None:
+    """Write the newest samples of machines and of their GPUs."""
+    hosts = [(_provider_labels(provider), metrics) for provider, metrics in fresh]
     for name, (words, value_of) in _HOST.items():
-        yield from _family(GaugeMetricFamily(f"qubix_provider_{name}", words), "", hosts, value_of)
+        text.family(f"qubix_provider_{name}", "gauge", words, hosts, value_of)
+    # Keyed by their labels: a sample that has a GPU twice must not make the whole scrape invalid.
+    gpus = {_gpu_labels(provider, gpu): gpu for provider, gpu in current_gpus(fresh)}
     for name, (words, gpu_value_of) in _GPU.items():
-        yield from _family(GaugeMetricFamily(f"qubix_gpu_{name}", words), "", gpus, gpu_value_of)
+        text.family(f"qubix_gpu_{name}", "gauge", words, gpus.items(), gpu_value_of)
     for name, (words, gpu_value_of) in _GPU_COUNTERS.items():
-        yield from _family(CounterMetricFamily(f"qubix_gpu_{name}", words), "_total", gpus, gpu_value_of)
-    state = GaugeMetricFamily("qubix_gpu_state", "1 for the state that a GPU is in.")
-    throttled = GaugeMetricFamily("qubix_gpu_throttled", "1 for each reason that holds a GPU back.")
-    for labels, gpu in gpus:
-        state.add_sample(state.name, {**labels, "state": gpu.state}, 1)
-        for reason in gpu.throttle or ():
-            throttled.add_sample(throttled.name, {**labels, "reason": reason}, 1)
-    yield from (one for one in (state, throttled) if one.samples)
+        text.family(f"qubix_gpu_{name}", "counter", words, gpus.items(), gpu_value_of)
+    held_back = {
+        with_label(own, "reason", reason): 1 for own, gpu in gpus.items() for reason in gpu.throttle or ()
+    }
+    text.family(
+        "qubix_gpu_throttled", "gauge", "1 for each reason it is held back.", held_back.items(), _as_it_is
+    )
+    known = {_gpu_labels(provider, gpu): gpu for provider, metrics in fresh for gpu in metrics.gpus}
+    states = [(with_label(own, "state", gpu.state), 1) for own, gpu in known.items()]
+    text.family("qubix_gpu_state", "gauge", "1 for the state that it is in.", states, _as_it_is)
 
 
-def _family(
-    family: Metric,
-    suffix: str,
-    things: Sequence[tuple[dict[str, str], object]],
-    value_of: Callable[..., float | None],
-) -> Iterator[Metric]:
-    for labels, thing in things:
-        value = value_of(thing)
+def _provider_labels(provider: Provider) -> str:
+    own = {"provider": provider.id}
+    return labels({**own, "simulated": "true"} if provider.simulated else own)
+
+
+def _gpu_labels(provider: Provider, gpu: GpuMetrics) -> str:
+    own = with_label(_provider_labels(provider), "gpu", str(gpu.index))
+    return own if gpu.uuid is None else with_label(own, "uuid", gpu.uuid)
+
+
+def _with_facts(own: str, provider: Provider) -> str:
+    for name in _FACTS:
+        value = getattr(provider, name)
         if value is not None:
-            family.add_sample(family.name + suffix, labels, value)
-    if family.samples:
-        yield family
+            own = with_label(own, name, value)
+    return own
 
 
-def _labels(provider: Provider) -> dict[str, str]:
-    labels = {"provider": provider.id}
-    if provider.simulated:
-        labels["simulated"] = "true"
-    return labels
+def _as_it_is(value: int) -> int:
+    return value
 
 
 def _ratio(percent: float | None) -> float | None:

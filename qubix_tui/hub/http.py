@@ -178,8 +178,12 @@ class HttpRoutes:
         raise _RefusedRequest(404, "there is nothing at this path; / says what there is")
 
     async def _metrics(self, request: Request) -> Response:
-        text, content_type = await self._exposition.render(", ".join(request.headers.get_all("Accept")))
-        return _response(request, text, content_type)
+        answer = await self._exposition.render(
+            ", ".join(request.headers.get_all("Accept")),
+            ", ".join(request.headers.get_all("Accept-Encoding")),
+        )
+        headers = {"Content-Encoding": "gzip"} if answer.compressed else {}
+        return _response(request, answer.body, answer.content_type, headers=headers)
 
     def _stats(self, request: Request) -> Response:
         stats = self._view.stats()

@@ -1,19 +1,23 @@
 """The fleet as Prometheus sees it: names, units, labels, and nothing that is not known."""
 
+import asyncio
+import gzip
 import math
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
-from prometheus_client.openmetrics.exposition import generate_latest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from qubix_tui.hub.exposition import FRESH_SECONDS, PictureCollector, take_picture
+from qubix_tui.hub import exposition
+from qubix_tui.hub.exposition import FRESH_SECONDS, Exposition, Picture, take_picture
 from qubix_tui.hub.registry import Registry
 from qubix_tui.hub.telemetry import Telemetry
 from qubix_tui.protocol.records import AgentCost, GpuMetrics, Metrics
 from qubix_tui.protocol.requests import Register
+from tests.hub import scrapes
 from tests.hub.manual_clock import ManualClock
-from tests.hub.test_hub_telemetry import Samples
+from tests.hub.scrapes import Samples
 from tests.hub.wire import running
 
 GPU = GpuMetrics(
@@ -52,20 +56,15 @@ class Fleet:
             self.registry.sampled(entry, sample)
         return entry.id
 
-    def text(self) -> str:
-        picture = take_picture(
+    def picture(self) -> Picture:
+        """What a scrape shows."""
+        return take_picture(
             Telemetry(), list(self.registry), self.clock.time(), connections=0, subscriptions=0
         )
-        registry = CollectorRegistry()
-        registry.register(PictureCollector(picture))
-        return str(generate_latest(registry), "utf-8")
 
     def scrape(self) -> Samples:
-        return {
-            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(self.text())
-            for sample in family.samples
-        }
+        """What Prometheus reads."""
+        return scrapes.scrape(self.picture())
 
     def named(self, prefix: str) -> dict[str, float]:
         return {name: value for (name, _), value in self.scrape().items() if name.startswith(prefix)}
@@ -184,13 +183,102 @@ def test_names_from_outside_stay_within_their_label(fleet: Fleet) -> None:
     assert ("uuid", name) in next(labels for at, labels in samples if at == "qubix_gpu_temperature_celsius")
 
 
+def test_both_formats_say_the_same(fleet: Fleet) -> None:
+    """Prometheus's own text and OpenMetrics are read as the same samples."""
+    fleet.add("rig", gpu_model="a \\ b", location='“Zürich” "')
+    fleet.add("a", simulated=True)
+    fleet.add("silent", None)
+    picture = fleet.picture()
+    assert scrapes.scrape(picture) == scrapes.scrape(picture, openmetrics=False)
+
+
+def test_the_values_of_a_gpu_that_are_old_are_left_out(fleet: Fleet) -> None:
+    """Its agent says so of one GPU whose driver does not answer; its state stays, and so do the others."""
+    stale = GpuMetrics(index=0, uuid="GPU-0", temp_c=60, throttle=["power cap"], state="stale")
+    provider = fleet.add("rig", Metrics(gpus=[stale, GPU]))
+    samples = fleet.scrape()
+    labels = (("gpu", "0"), ("provider", provider), ("state", "stale"), ("uuid", "GPU-0"))
+    assert samples["qubix_gpu_state", labels] == 1
+    of_it = {name for name, labels in samples if ("uuid", "GPU-0") in labels or ("UUID", "GPU-0") in labels}
+    assert of_it == {"qubix_gpu_state"}
+    assert fleet.named("DCGM_FI_DEV_GPU_TEMP") == {"DCGM_FI_DEV_GPU_TEMP": 61}
+
+
+def test_an_agent_that_repeats_itself_spoils_no_scrape(fleet: Fleet) -> None:
+    """A GPU or a reason that comes twice is shown once: a sample that is there twice makes all invalid."""
+    twice = GpuMetrics(index=0, temp_c=60, throttle=["power cap", "power cap"])
+    fleet.add("rig", Metrics(gpus=[twice, twice]))
+    assert fleet.named("qubix_gpu_temperature") == {"qubix_gpu_temperature_celsius": 60}
+
+
+async def test_a_scrape_is_written_on_a_thread(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop takes the picture and nothing else."""
+    wrote_on: list[int] = []
+    write: Callable[..., None] = exposition.write
+
+    def note(*arguments: Any, **options: Any) -> None:
+        wrote_on.append(threading.get_ident())
+        write(*arguments, **options)
+
+    monkeypatch.setattr(exposition, "write", note)
+    took_on: list[int] = []
+
+    def picture() -> Picture:
+        took_on.append(threading.get_ident())
+        return fleet.picture()
+
+    await Exposition(picture).render("", "")
+    assert took_on == [threading.get_ident()]
+    assert wrote_on != took_on
+
+
+async def test_who_hangs_up_does_not_end_the_scrape_of_another(fleet: Fleet) -> None:
+    """The writing that they share goes on."""
+    answers = Exposition(fleet.picture)
+    first, second = (asyncio.ensure_future(answers.render("", "")) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert b"qubix_connections" in (await second).body
+    assert first.cancelled()
+
+
+async def test_a_client_does_not_choose_the_version(fleet: Fleet) -> None:
+    """What we write is OpenMetrics 1.0.0; another version in the header makes no other claim, nor work."""
+    answers = Exposition(fleet.picture)
+    for version in ("1.0.0", "9.0", "1.0.0;escaping=dots"):
+        answer = await answers.render(f"application/openmetrics-text;version={version}", "")
+        assert answer.content_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        scrapes.read(answer.body)
+
+
+async def fetch(port: int, *headers: str) -> tuple[str, bytes]:
+    """GET /metrics as a program that knows nothing of ours: the head and the body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    lines = ("GET /metrics HTTP/1.1", "Host: localhost", *headers, "", "")
+    writer.write("\r\n".join(lines).encode())
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head.decode(), body
+
+
 async def test_a_hub_answers_a_scrape() -> None:
-    """Over its socket, with the process's own figures beside the fleet's."""
-    async with running() as hub, await hub.agent() as agent:
+    """Over its socket, with the process's own figures beside the fleet's; compressed where that is taken."""
+    async with running() as hub, await hub.agent() as agent, await hub.client():
         await agent.register("w", name="rig")
         await agent.send("GPU_METRICS_UPDATE", {"metrics": {"gpus": [{"index": 0, "tempC": 50}]}})
         await agent.heard()
-        picture = hub.hub.picture()
-        assert [shown.metrics is not None for shown in picture.providers] == [True]
-        async with await hub.client():
-            assert hub.hub.picture().connections == 2
+        head, body = await fetch(hub.hub.port)
+        assert "Content-Encoding" not in head
+        samples = scrapes.read(body, openmetrics=False)
+        names = {name: value for (name, _), value in samples.items()}
+        assert names["qubix_gpu_temperature_celsius"] == names["DCGM_FI_DEV_GPU_TEMP"] == 50
+        assert names["qubix_connections"] == 2
+        assert names["process_resident_memory_bytes"] > 0
+        head, body = await fetch(
+            hub.hub.port, "Accept: application/openmetrics-text", "Accept-Encoding: gzip, deflate"
+        )
+        assert "Content-Encoding: gzip" in head
+        assert {name for name, _ in scrapes.read(gzip.decompress(body))} >= names.keys()

@@ -1,28 +1,16 @@
 """The hub's own counters, as Prometheus reads them."""
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.openmetrics.exposition import generate_latest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
-
 import qubix_tui
-from qubix_tui.hub.exposition import PictureCollector, take_picture
+from qubix_tui.hub.exposition import take_picture
 from qubix_tui.hub.telemetry import BROADCAST_BOUNDS, Telemetry
-
-Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+from tests.hub import scrapes
+from tests.hub.scrapes import Samples
 
 
 def scrape(telemetry: Telemetry, connections: int = 0, subscriptions: int = 0) -> Samples:
-    """Every sample of a hub without providers, by name and labels, read as strictly as Prometheus does."""
+    """Every sample of a hub without providers, by name and labels."""
     picture = take_picture(telemetry, [], 0.0, connections=connections, subscriptions=subscriptions)
-    registry = CollectorRegistry()
-    registry.register(PictureCollector(picture))
-    samples: Samples = {}
-    for family in text_string_to_metric_families(generate_latest(registry).decode()):
-        for sample in family.samples:
-            key = (sample.name, tuple(sorted(sample.labels.items())))
-            assert key not in samples, "a sample is given once"
-            samples[key] = sample.value
-    return samples
+    return scrapes.scrape(picture)
 
 
 def test_a_new_hub_has_counted_nothing() -> None:
