@@ -24,12 +24,16 @@ UNAVAILABLE_SECONDS = 5.0
 _logger = logging.getLogger("qubix.hub.session")
 
 
+_NOTHING: deque[tuple[bytes, bool]] = deque()
+"""What waits for nearly all sessions, nearly always: an empty queue of one's own has 760 bytes."""
+
+
 class DispatchedSession(Conversation, Protocol):
     """What dispatching needs of a session."""
 
     @property
-    def client_id(self) -> str:
-        """Its name in logs."""
+    def log_fields(self) -> dict[str, str]:
+        """What the log says beside each record about it."""
         ...
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> object:
@@ -54,7 +58,7 @@ class Dispatcher:
         self._session = session
         # Until the handshake is over, what a hasty client sends waits.
         self._busy = True
-        self._waiting: deque[tuple[bytes, bool]] = deque()
+        self._waiting = _NOTHING
 
     @property
     def waiting(self) -> int:
@@ -70,6 +74,8 @@ class Dispatcher:
             self._refuse(error, _id_of(message))
             return
         if self._busy:
+            if not self._waiting:
+                self._waiting = deque()
             self._waiting.append((message, is_text))
             session.waiting_changed()
         elif session.entry is None or not is_text or not self._take_sample(session.entry, message):
@@ -84,7 +90,7 @@ class Dispatcher:
 
     def close(self) -> None:
         """Drop what waits; the connection is over."""
-        self._waiting.clear()
+        self._waiting = _NOTHING
 
     def _take_sample(self, entry: Entry, message: bytes) -> bool:
         """Take a message that is a sample without a fault; False where it is anything else.
@@ -136,7 +142,7 @@ class Dispatcher:
             self._refuse(unavailable, request_id)
         else:
             kind = request.type if request is not None else "message"
-            _logger.error("%s: a %s failed", self._session.client_id, kind, exc_info=error)
+            _logger.error("a %s failed", kind, exc_info=error, extra=self._session.log_fields)
             internal = ProtocolError(ErrorCode.INTERNAL, "the hub made a mistake; its log says more")
             self._refuse(internal, request_id)
 
@@ -149,7 +155,7 @@ class Dispatcher:
         if error.code is ErrorCode.RATE_LIMITED:
             session.services.telemetry.rate_limited += 1
         if isinstance(error, Flooding):
-            _logger.warning("%s goes on in spite of many refusals; closing", session.client_id)
+            _logger.warning("a client goes on in spite of many refusals; closing", extra=session.log_fields)
             session.end(CloseCode.FLOODING, "flooding: it went on in spite of many refusals")
 
 

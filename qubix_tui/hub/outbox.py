@@ -82,6 +82,10 @@ class _Waiting:
         self.subject = subject
 
 
+_NOTHING: deque[_Waiting | Slot] = deque()
+"""What waits for nearly all readers, nearly always: an empty queue of one's own has 760 bytes."""
+
+
 class Outbox:
     """The frames that wait for one reader.
 
@@ -95,7 +99,7 @@ class Outbox:
     def __init__(self, socket: Socket, bound: int = DEFAULT_BOUND) -> None:
         self._socket = socket
         self._bound = bound
-        self._queue: deque[_Waiting | Slot] = deque()
+        self._queue = _NOTHING
         self._latest: dict[str, _Waiting] = {}
         self._bytes = 0
         self._closed = False
@@ -142,7 +146,7 @@ class Outbox:
         waiting = _Waiting(data, subject)
         if subject is not None:
             self._latest[subject] = waiting
-        self._queue.append(waiting)
+        self._append(waiting)
         self._bytes += len(data)
         self._check_bound()
 
@@ -150,7 +154,7 @@ class Outbox:
         """Take a place for frames that come later."""
         slot = Slot(self)
         if not self._closed:
-            self._queue.append(slot)
+            self._append(slot)
             self.congested = True
         return slot
 
@@ -178,15 +182,22 @@ class Outbox:
             if data is None:
                 break
             self._socket.write(data)
+        if not self._queue:
+            self._queue = _NOTHING
         self.congested = bool(self._queue) or self._socket.paused
 
     def close(self) -> None:
         """Drop everything that waits, and whatever comes; the connection is over."""
         self._closed = self.congested = True
-        self._queue.clear()
+        self._queue = _NOTHING
         self._latest.clear()
         self._bytes = 0
         self._background = None
+
+    def _append(self, item: "_Waiting | Slot") -> None:
+        if not self._queue:
+            self._queue = deque()
+        self._queue.append(item)
 
     def _take(self) -> bytes | None:
         """Give the bytes to write next, None when there is nothing to write now."""

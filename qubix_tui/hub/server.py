@@ -260,9 +260,7 @@ class Hub(Broadcasts):
     # What sessions report
 
     async def _serve(self, connection: ServerConnection) -> None:
-        session = cast("Session", connection)
-        session.begin()
-        await session.wait_closed()
+        cast("Session", connection).begin()
 
     def session_arrived(self, session: Session) -> None:
         """A connection was accepted; its handshake is to come."""
@@ -279,7 +277,7 @@ class Hub(Broadcasts):
     def session_opened(self, session: Session) -> None:
         """The handshake is over."""
         self.caretaker.opened(session)
-        _logger.debug("%s connected from %s as %s", session.id, session.address, session.identity.role)
+        _logger.debug("a client connected as %s", session.identity.role, extra=session.log_fields)
 
     def session_closed(self, session: Session, *, goodbye: bool) -> None:
         """The connection is gone.

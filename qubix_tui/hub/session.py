@@ -22,9 +22,12 @@ replies, or pongs, which the library writes without looking at the buffer.
 import asyncio
 import logging
 import socket
+from collections import deque
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, cast
 
+from websockets.asyncio.messages import Assembler
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.datastructures import Headers
 from websockets.frames import DATA_OPCODES, Frame, Opcode
@@ -72,8 +75,20 @@ _OPEN = State.OPEN
 """A name of its own: to look up a member of an enumeration takes as long as a call in Python 3.11."""
 
 _NO_REQUEST = HttpRequest("/", Headers())
+_NO_WAITERS: deque[asyncio.Future[None]] = deque()
+"""Both are every session's: nothing is ever put into them."""
 
 _logger = logging.getLogger("qubix.hub.session")
+
+
+class _NoMessages:
+    """In the place of the queue out of which the library would read: nothing is read there."""
+
+    def close(self) -> None:
+        """What the library calls at the end of a connection."""
+
+
+_NO_MESSAGES = _NoMessages()
 
 
 class SessionOwner(Protocol):
@@ -111,6 +126,30 @@ class SessionOwner(Protocol):
 
 class Session(ServerConnection):
     """One client's connection and conversation."""
+
+    # With them the library's own attributes, fewer than thirty, stay in a dictionary whose keys all share.
+    __slots__ = (
+        "_abort_handle",
+        "_dispatcher",
+        "_fragments",
+        "_is_text",
+        "_message",
+        "address",
+        "entry",
+        "heard",
+        "identity",
+        "limiter",
+        "opened",
+        "opened_at",
+        "outbox",
+        "owner",
+        "place",
+        "raw",
+        "reading_paused",
+        "refusal",
+        "services",
+        "subscriber",
+    )
 
     def __init__(
         self,
@@ -151,6 +190,11 @@ class Session(ServerConnection):
         return str(self.id)
 
     @property
+    def log_fields(self) -> dict[str, str]:
+        """What the log says beside each record about it."""
+        return {"connection": self.client_id, "address": self.address}
+
+    @property
     def is_open(self) -> bool:
         """Whether it can still be written to."""
         return self.protocol.state is _OPEN
@@ -183,9 +227,7 @@ class Session(ServerConnection):
 
     def begin(self) -> None:
         """The handshake is over: greet the client, and handle what it may already have sent."""
-        # What the library keeps of the handshake is worth 2 KiB a connection.
-        self.request = _NO_REQUEST
-        self.response = None
+        self._let_go()
         self.opened = True
         self.heard = self.opened_at = self.services.clock.monotonic()
         connected = events.Connected(
@@ -198,6 +240,25 @@ class Session(ServerConnection):
         self.reply(events.CONNECTED, connected, None)
         self.owner.session_opened(self)
         self._dispatcher.go_on()
+
+    def _let_go(self) -> None:
+        """Give up what the library keeps for the handshake, and for reading and waiting in tasks."""
+        self.request = _NO_REQUEST
+        self.response = None
+        self.request_rcvd = self.connection_lost_waiter
+        self.recv_messages = cast("Assembler", _NO_MESSAGES)
+        self.drain_waiters = _NO_WAITERS
+        self.protocol.logger = self.logger = _logger
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Keep the connection when the library's task for it ends: that is once the client was greeted."""
+        if exc_type is not None:
+            self.cut()
 
     def end(self, code: int, reason: str, within: float | None = None) -> None:
         """Close the connection, and cut it if that takes too long.
@@ -237,7 +298,7 @@ class Session(ServerConnection):
         if not self.is_open:
             return
         self.services.telemetry.slow_client_aborts += 1
-        _logger.warning("%s does not read what it is sent; closing", self.id)
+        _logger.warning("a client does not read what it is sent; closing", extra=self.log_fields)
         self.end(CloseCode.TOO_SLOW, "too slow: it did not read what it was sent", TOO_SLOW_SECONDS)
 
     # What the event loop calls
@@ -328,7 +389,7 @@ class Session(ServerConnection):
             return data
         start = 0
         self._is_text = True
-        while protocol.state is _OPEN and (found := whole_message(data, start)) is not None:
+        while (found := whole_message(data, start)) is not None:
             message, start = found
             self._receive(message)
         return data[start:]

@@ -9,9 +9,10 @@ from websockets.asyncio.server import ServerConnection
 from websockets.protocol import Protocol, State
 from websockets.server import ServerProtocol
 
+from qubix_tui.hub.incoming import at_frame_boundary
 from qubix_tui.hub.session import Session
 from qubix_tui.protocol.records import Metrics
-from tests.hub.wire import running
+from tests.hub.wire import eventually, running
 
 
 def test_the_minor_version_is_the_one_that_was_read() -> None:
@@ -45,6 +46,36 @@ def test_a_frame_is_written_in_one_piece_and_nothing_follows_a_close_frame() -> 
     protocol.send_close(1000, "bye")
     assert [len(data) for data in protocol.data_to_send()] == [3, 7]
     assert protocol.state is State.CLOSING
+
+
+async def test_an_open_connection_keeps_little() -> None:
+    """No task, nothing of the handshake; few enough attributes that all connections share their names."""
+    async with running() as hub, await hub.client() as client:
+        (session,) = hub.hub.caretaker.clients
+        assert isinstance(session, Session)
+        await eventually(lambda: not session.server.handler_tasks)
+        assert len(vars(session)) < 30
+        assert len(vars(session.protocol)) < 30
+        assert session.request is not None
+        assert not session.request.headers
+        assert await client.heard() == []
+        await client.socket.close()
+        await eventually(lambda: not hub.hub.caretaker.clients)
+
+
+async def test_whole_messages_are_read_past_the_librarys_parser() -> None:
+    """Between two frames, wherever the last one came from; anything else than a whole text is left to it."""
+    async with running() as hub, await hub.client() as client:
+        (session,) = hub.hub.caretaker.clients
+        assert isinstance(session, Session)
+        for fragments in ([b'{"type":', b'"ping"}'], [b'{"type":"ping"}']):
+            assert at_frame_boundary(session.protocol)
+            await client.socket.send((part.decode() for part in fragments))
+            assert (await client.recv())["type"] == "pong"
+        await (await client.socket.ping())
+        assert at_frame_boundary(session.protocol)
+        client.socket.transport.write(b"\x81")
+        await eventually(lambda: not at_frame_boundary(session.protocol))
 
 
 async def test_the_librarys_own_frames_land_between_ours() -> None:
