@@ -109,11 +109,11 @@ def configure(*, level: str, log_format: str) -> None:
 
 def _extra(record: logging.LogRecord) -> dict[str, Field]:
     """Give what the call added, as values that any reader takes."""
-    return {
-        name: value if _is_plain(value) else str(value)
-        for name, value in vars(record).items()
-        if name not in _OF_EVERY_RECORD
-    }
+    added = {name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD}
+    # The WebSocket library adds its connection to each of its own records.
+    if (connection := added.pop("websocket", None)) is not None:
+        added.setdefault("connection", getattr(connection, "id", connection))
+    return {name: value if _is_plain(value) else str(value) for name, value in added.items()}
 
 
 def _is_plain(value: object) -> bool:

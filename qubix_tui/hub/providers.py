@@ -278,7 +278,12 @@ class Providers:
             )
         for outcome in outcomes:
             if outcome.stored is not None:
-                _logger.info("%s is %s", outcome.provider_id, outcome.stored.provider.state)
+                _logger.info(
+                    "%s is %s",
+                    outcome.provider_id,
+                    outcome.stored.provider.state,
+                    extra={"provider": outcome.provider_id},
+                )
 
     async def _change(self, entry: Entry, decide: Callable[[Entry], Outcome | None]) -> None:
         """Decide and commit what nobody waits for. Where the store fails, a later sweep decides again."""
@@ -289,7 +294,9 @@ class Providers:
             try:
                 await self._commit(outcome)
             except EngineUnavailable as error:
-                _logger.error("the new state of %s was not stored: %s", entry.id, error)
+                _logger.error(
+                    "the new state of %s was not stored: %s", entry.id, error, extra={"provider": entry.id}
+                )
 
     async def _commit(self, outcome: Outcome, note: Sequence[Change] = ()) -> None:
         changes = [*outcome.changes, *note]

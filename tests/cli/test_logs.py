@@ -157,3 +157,12 @@ def test_configure_refuses_what_it_does_not_know(arguments: dict[str, str]) -> N
     """A level or a format that there is not."""
     with pytest.raises(ValueError, match=r"(?i)loud|xml"):
         configure(**arguments)
+
+
+def test_records_of_the_library_name_their_connection() -> None:
+    """It adds the connection itself; the log has its id, by the same name as in our records."""
+
+    class Connection:
+        id = "c-9"
+
+    assert TextFormatter().format(record("x", websocket=Connection())).endswith(": x connection=c-9")
