@@ -70,7 +70,7 @@ async def test_whole_messages_are_read_past_the_librarys_parser() -> None:
         assert isinstance(session, Session)
         for fragments in ([b'{"type":', b'"ping"}'], [b'{"type":"ping"}']):
             assert at_frame_boundary(session.protocol)
-            await client.socket.send((part.decode() for part in fragments))
+            await client.socket.send(part.decode() for part in fragments)
             assert (await client.recv())["type"] == "pong"
         await (await client.socket.ping())
         assert at_frame_boundary(session.protocol)
