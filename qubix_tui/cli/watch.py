@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from qubix_tui.cli.common import (
+    EXIT_FAILED,
     EXIT_UNREACHABLE,
     CommandError,
     RawFormatter,
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _watch(target: Target, keys: Sequence[str], *, snapshot: bool) -> int:
     from qubix_tui.cli.dial import dialled
-    from qubix_tui.client import ConnectionState
+    from qubix_tui.client import ConnectFailed, ConnectionState
 
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     on_terminal = sys.stdout.isatty()
@@ -101,7 +102,7 @@ async def _watch(target: Target, keys: Sequence[str], *, snapshot: bool) -> int:
         if state is ConnectionState.RECONNECTING:
             print(f"qubix: {connection.last_error}; trying again", file=sys.stderr)
         elif state is ConnectionState.DISCONNECTED and not ended.done():
-            ended.set_exception(CommandError(f"gave up: {connection.last_error}", EXIT_UNREACHABLE))
+            ended.set_result(None)
 
     async with dialled(target) as connection:
         connection.on_state(say)
@@ -110,4 +111,9 @@ async def _watch(target: Target, keys: Sequence[str], *, snapshot: bool) -> int:
         for key in dict.fromkeys(keys):
             connection.subscribe(key, snapshot=snapshot)
         await ended
+        try:
+            await connection.wait_open(timeout=0)
+        except ConnectFailed as error:
+            code = EXIT_UNREACHABLE if error.unreachable else EXIT_FAILED
+            raise CommandError(f"gave up: {error}", code) from None
     return 0

@@ -10,7 +10,7 @@ from qubix_tui import __version__
 from qubix_tui.protocol.tokens import Role, new_token
 from tests.end_to_end.processes import hub_process, run
 
-SUBCOMMANDS = ("demo", "hub", "providers", "stats", "watch", "simulate")
+SUBCOMMANDS = ("demo", "hub", "providers", "stats", "watch", "simulate", "token", "enroll")
 
 
 @pytest.fixture
