@@ -10,64 +10,11 @@ from typing import Any
 import pytest
 
 from qubix_tui.hub import exposition
-from qubix_tui.hub.exposition import FRESH_SECONDS, Exposition, Picture, take_picture
-from qubix_tui.hub.registry import Registry
-from qubix_tui.hub.telemetry import Telemetry
-from qubix_tui.protocol.records import AgentCost, GpuMetrics, Metrics
-from qubix_tui.protocol.requests import Register
+from qubix_tui.hub.exposition import FRESH_SECONDS, Exposition, Picture
+from qubix_tui.protocol.records import GpuMetrics, Metrics
 from tests.hub import scrapes
-from tests.hub.manual_clock import ManualClock
-from tests.hub.scrapes import Samples
+from tests.hub.scrapes import GPU, Fleet
 from tests.hub.wire import running
-
-GPU = GpuMetrics(
-    index=1,
-    uuid="GPU-1",
-    name="NVIDIA H200",
-    util_percent=80.5,
-    mem_util_percent=40,
-    mem_used_mb=1_024,
-    mem_total_mb=4_096,
-    temp_c=61,
-    power_w=350.5,
-    power_limit_w=700,
-    energy_j=12_345.5,
-    sm_clock_mhz=1_980,
-    throttle=["power cap"],
-    xid=79,
-)
-SAMPLE = Metrics(
-    cpu_percent=12.5, ram_percent=50, ram_used_mb=2, gpus=[GPU], agent=AgentCost(cpu_percent=0.2, rss_mb=30)
-)
-
-
-class Fleet:
-    """Providers in a registry, and what a scrape shows of them."""
-
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.registry = Registry(self.clock)
-
-    def add(self, name: str, sample: Metrics | None = SAMPLE, **said: object) -> str:
-        """One more provider that has sent a sample, or none."""
-        request = Register(worker_id=name, instance="i", name=name, **said)  # type: ignore[arg-type]
-        entry = self.registry.registered(self.registry.register(request), request)
-        if sample is not None:
-            self.registry.sampled(entry, sample)
-        return entry.id
-
-    def picture(self) -> Picture:
-        """What a scrape shows."""
-        return take_picture(
-            Telemetry(), list(self.registry), self.clock.time(), connections=0, subscriptions=0
-        )
-
-    def scrape(self) -> Samples:
-        """What Prometheus reads."""
-        return scrapes.scrape(self.picture())
-
-    def named(self, prefix: str) -> dict[str, float]:
-        return {name: value for (name, _), value in self.scrape().items() if name.startswith(prefix)}
 
 
 @pytest.fixture
