@@ -5,10 +5,10 @@ millijoules, and the names have no suffix. ``Hostname`` is the provider's id, wh
 it is simulated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from qubix_tui.hub.fleet_metrics import Fresh, current_gpus
+from qubix_tui.hub.fleet_metrics import Sampled, current_gpus
 from qubix_tui.hub.metric_text import MetricText, labels
 from qubix_tui.protocol.records import GpuMetrics
 
@@ -33,7 +33,7 @@ _FIELDS: Final[dict[str, tuple[str, Callable[[GpuMetrics], float | None]]]] = {
 }
 
 
-def write(text: MetricText, fresh: Fresh) -> None:
+def write(text: MetricText, fresh: Sequence[Sampled]) -> None:
     """Write the view's families; one without a value is left out."""
     gpus = {
         labels(
@@ -48,12 +48,12 @@ def write(text: MetricText, fresh: Fresh) -> None:
         for provider, gpu in current_gpus(fresh)
     }
     for name, (words, value_of) in _FIELDS.items():
-        text.family(f"DCGM_FI_DEV_{name}", "gauge", words, gpus.items(), value_of)
+        text.family(f"DCGM_FI_DEV_{name}", "gauge", words, gpus, value_of)
     # A counter there, without the suffix that a counter has to have in OpenMetrics.
     text.family(
         "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
         "unknown",
         "Total energy consumption since boot (in mJ).",
-        gpus.items(),
+        gpus,
         lambda gpu: None if gpu.energy_j is None else gpu.energy_j * 1_000,
     )

@@ -32,7 +32,7 @@ from prometheus_client.registry import Collector
 
 import qubix_tui
 from qubix_tui.hub import dcgm, fleet_metrics
-from qubix_tui.hub.fleet_metrics import Shown
+from qubix_tui.hub.fleet_metrics import Sampled, Shown
 from qubix_tui.hub.metric_text import MetricText
 from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.telemetry import BROADCAST_BOUNDS, Telemetry
@@ -158,7 +158,9 @@ def write(picture: Picture, *, openmetrics: bool, emit: Callable[[bytes], object
     registry.register(HubCollector(picture))
     emit(openmetrics_text(registry).removesuffix(_END) if openmetrics else prometheus_text(registry))
     text = MetricText(openmetrics=openmetrics, emit=emit)
-    fresh = [(shown.provider, shown.metrics) for shown in picture.providers if shown.metrics is not None]
+    fresh = [
+        Sampled(shown.provider, shown.metrics) for shown in picture.providers if shown.metrics is not None
+    ]
     fleet_metrics.write_providers(text, picture.providers)
     fleet_metrics.write_samples(text, fresh)
     dcgm.write(text, fresh)

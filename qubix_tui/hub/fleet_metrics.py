@@ -13,9 +13,6 @@ import msgspec
 from qubix_tui.hub.metric_text import MetricText, labels, with_label
 from qubix_tui.protocol.records import GpuMetrics, Metrics, Provider, ProviderState
 
-Fresh = Sequence[tuple[Provider, Metrics]]
-"""Providers with a sample that is of now."""
-
 _MIB: Final = 1024 * 1024
 _MHZ: Final = 1_000_000
 
@@ -27,6 +24,13 @@ class Shown(msgspec.Struct, frozen=True, gc=False):
     metrics: Metrics | None
     age: float | None
     """Seconds since its newest sample came, of now or not; None without one."""
+
+
+class Sampled(msgspec.Struct, frozen=True, gc=False):
+    """One provider with a sample that is of now."""
+
+    provider: Provider
+    metrics: Metrics
 
 
 _HOST: Final[dict[str, tuple[str, Callable[[Metrics], float | None]]]] = {
@@ -83,23 +87,23 @@ _FACTS: Final = ("name", "gpu_model", "location", "driver_version", "agent_versi
 """Members of a provider's record that say what it is, and rarely change."""
 
 
-def current_gpus(fresh: Fresh) -> Iterator[tuple[Provider, GpuMetrics]]:
+def current_gpus(fresh: Sequence[Sampled]) -> Iterator[tuple[Provider, GpuMetrics]]:
     """Give the GPUs whose values are of now, each with its provider."""
-    for provider, metrics in fresh:
-        for gpu in metrics.gpus:
+    for sampled in fresh:
+        for gpu in sampled.metrics.gpus:
             if gpu.state != "stale":
-                yield provider, gpu
+                yield sampled.provider, gpu
 
 
 def write_providers(text: MetricText, providers: Sequence[Shown]) -> None:
     """Write what is known of the providers without a sample."""
     counts = Counter(shown.provider.state for shown in providers)
-    by_state = [(labels({"state": state.value}), counts[state]) for state in ProviderState]
+    by_state = {labels({"state": state.value}): counts[state] for state in ProviderState}
     text.family("qubix_providers", "gauge", "Providers by state.", by_state, _as_it_is)
-    named = [(_provider_labels(shown.provider), shown) for shown in providers]
-    states = [(with_label(own, "state", shown.provider.state.value), 1) for own, shown in named]
+    named = {_provider_labels(shown.provider): shown for shown in providers}
+    states = {with_label(own, "state", shown.provider.state.value): 1 for own, shown in named.items()}
     text.family("qubix_provider_state", "gauge", "1 for the state that it is in.", states, _as_it_is)
-    facts = [(_with_facts(own, shown.provider), 1) for own, shown in named]
+    facts = {_with_facts(own, shown.provider): 1 for own, shown in named.items()}
     text.family("qubix_provider", "info", "What it is.", facts, _as_it_is)
     text.family(
         "qubix_provider_sample_age_seconds",
@@ -110,25 +114,23 @@ def write_providers(text: MetricText, providers: Sequence[Shown]) -> None:
     )
 
 
-def write_samples(text: MetricText, fresh: Fresh) -> None:
+def write_samples(text: MetricText, fresh: Sequence[Sampled]) -> None:
     """Write the newest samples of machines and of their GPUs."""
-    hosts = [(_provider_labels(provider), metrics) for provider, metrics in fresh]
+    hosts = {_provider_labels(sampled.provider): sampled.metrics for sampled in fresh}
     for name, (words, value_of) in _HOST.items():
         text.family(f"qubix_provider_{name}", "gauge", words, hosts, value_of)
     # Keyed by their labels: a sample that has a GPU twice must not make the whole scrape invalid.
     gpus = {_gpu_labels(provider, gpu): gpu for provider, gpu in current_gpus(fresh)}
     for name, (words, gpu_value_of) in _GPU.items():
-        text.family(f"qubix_gpu_{name}", "gauge", words, gpus.items(), gpu_value_of)
+        text.family(f"qubix_gpu_{name}", "gauge", words, gpus, gpu_value_of)
     for name, (words, gpu_value_of) in _GPU_COUNTERS.items():
-        text.family(f"qubix_gpu_{name}", "counter", words, gpus.items(), gpu_value_of)
+        text.family(f"qubix_gpu_{name}", "counter", words, gpus, gpu_value_of)
     held_back = {
         with_label(own, "reason", reason): 1 for own, gpu in gpus.items() for reason in gpu.throttle or ()
     }
-    text.family(
-        "qubix_gpu_throttled", "gauge", "1 for each reason it is held back.", held_back.items(), _as_it_is
-    )
-    known = {_gpu_labels(provider, gpu): gpu for provider, metrics in fresh for gpu in metrics.gpus}
-    states = [(with_label(own, "state", gpu.state), 1) for own, gpu in known.items()]
+    text.family("qubix_gpu_throttled", "gauge", "1 for each reason it is held back.", held_back, _as_it_is)
+    known = {_gpu_labels(sampled.provider, gpu): gpu for sampled in fresh for gpu in sampled.metrics.gpus}
+    states = {with_label(own, "state", gpu.state): 1 for own, gpu in known.items()}
     text.family("qubix_gpu_state", "gauge", "1 for the state that it is in.", states, _as_it_is)
 
 

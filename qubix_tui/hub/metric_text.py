@@ -3,9 +3,12 @@
 prometheus-client's writers make a tuple and a dictionary of each sample and check and sort its labels: for
 10,000 GPUs that took 5 to 9 s, the processor kept from the event loop. Here the labels of a GPU are written
 once for all families, and a sample is one formatted string: 0.6 s. A test holds both to the same reading.
+
+Things are kept in dictionaries by their labels, and not as pairs: tens of thousands of new tuples would have
+the garbage collector look through all that the hub holds, and everything waits for that.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Literal, TypeVar
 
 Kind = Literal["gauge", "counter", "info", "unknown"]
@@ -39,7 +42,7 @@ class MetricText:
         name: str,
         kind: Kind,
         words: str,
-        things: Iterable[tuple[str, Thing]],
+        things: Mapping[str, Thing],
         value_of: Callable[[Thing], Value | None],
     ) -> None:
         """Write a family with one sample for each thing whose value is known; without any, it is left out.
@@ -48,13 +51,13 @@ class MetricText:
             name: Its name, without the suffix that its kind has.
             kind: What it is.
             words: What it means; one line without a backslash.
-            things: Each with its labels (`labels`), no labels twice.
+            things: Each by its labels (`labels`).
             value_of: Gives a thing's value; None where it is not known.
         """
         sample = name + _SUFFIXES[kind]
         lines = [
             f"{sample}{labelled} {value}\n"
-            for labelled, thing in things
+            for labelled, thing in things.items()
             if (value := value_of(thing)) is not None
         ]
         if not lines:

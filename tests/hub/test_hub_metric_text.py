@@ -58,7 +58,7 @@ def ours(kind: Kind, samples: dict[str, Value], *, as_openmetrics: bool) -> str:
     """The text under test."""
     parts: list[bytes] = []
     text = MetricText(openmetrics=as_openmetrics, emit=parts.append)
-    things = [(with_label(labels({"a": value}), "b", value), number) for value, number in samples.items()]
+    things = {with_label(labels({"a": value}), "b", value): number for value, number in samples.items()}
     text.family("qubix_test", kind, "Words.", things, lambda number: number)
     return b"".join(parts).decode()
 
@@ -86,8 +86,8 @@ def test_a_family_without_a_value_is_left_out(as_openmetrics: bool) -> None:
     """Head and all; a thing whose value is not known has no sample."""
     parts: list[bytes] = []
     text = MetricText(openmetrics=as_openmetrics, emit=parts.append)
-    things = [(labels({"a": "x"}), None), (labels({"a": "y"}), 0)]
-    text.family("qubix_none", "gauge", "Words.", things[:1], lambda value: value)
+    unknown: dict[str, int | None] = {labels({"a": "x"}): None}
+    text.family("qubix_none", "gauge", "Words.", unknown, lambda value: value)
     assert parts == []
-    text.family("qubix_some", "gauge", "Words.", things, lambda value: value)
+    text.family("qubix_some", "gauge", "Words.", unknown | {labels({"a": "y"}): 0}, lambda value: value)
     assert b"".join(parts).splitlines()[2:] == [b'qubix_some{a="y"} 0']
