@@ -65,6 +65,13 @@ class Dispatcher:
         """How many messages wait."""
         return len(self._waiting)
 
+    def count(self, size: int) -> None:
+        """Count a frame that is no message, but costs as much: a ping or pong of ``size`` bytes."""
+        try:
+            self._session.limiter.message(size)
+        except ProtocolError as error:
+            self._refuse(error, None)
+
     def receive(self, message: bytes, is_text: bool) -> None:
         """Handle a message, or keep it until its turn comes."""
         session = self._session

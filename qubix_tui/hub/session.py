@@ -47,6 +47,7 @@ from qubix_tui.hub.limits import Slot as Place
 from qubix_tui.hub.outbox import Outbox, Slot
 from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.services import Services
+from qubix_tui.hub.turns import TURN_BYTES, Turns
 from qubix_tui.protocol import MAX_FRAME_BYTES, PROTOCOL_VERSION, events
 from qubix_tui.protocol.errors import CloseCode, ProtocolError
 from qubix_tui.protocol.tokens import Role
@@ -134,6 +135,7 @@ class Session(ServerConnection):
         "_fragments",
         "_is_text",
         "_message",
+        "_turns",
         "address",
         "entry",
         "heard",
@@ -180,6 +182,7 @@ class Session(ServerConnection):
         self._fragments = 0
         self._is_text = True
         self._dispatcher = Dispatcher(self)
+        self._turns = Turns(self)
         self._abort_handle: asyncio.TimerHandle | None = None
 
     # What the handlers of a conversation use
@@ -270,8 +273,8 @@ class Session(ServerConnection):
         """
         if self.protocol.state is State.OPEN:
             self.services.fanout.catch_up(self.subscriber)
-            # The state says that nothing is written after this.
-            self.protocol.send_close(code, reason)
+            # The state says that nothing is written after this, and what comes is thrown away unread.
+            self.protocol.fail(code, reason)
             self.send_data()
         self._stop_listening()
         self.outbox.close()
@@ -328,15 +331,29 @@ class Session(ServerConnection):
         self._stop_listening()
         self.outbox.close()
         self._dispatcher.close()
+        self._turns.close()
         self.owner.session_closed(self, goodbye=self._said_goodbye())
 
     def data_received(self, data: bytes) -> None:
-        """Handle what came in, and see to it that a connection that is closing gets closed."""
-        rest = self._receive_whole(data) if self.opened else data
-        if rest:
-            super().data_received(rest)
+        """Handle what came in, in turns with the other clients."""
+        self._turns.receive(data)
+
+    def take_turn(self, data: bytes) -> bytes:
+        """Handle the beginning of what came in, and give what is left for another turn."""
+        rest = self._handle(data)
         if self.protocol.state is not _OPEN and self.opened:
             self._cut_after(CLOSING_SECONDS)
+        return rest
+
+    def _handle(self, data: bytes) -> bytes:
+        start = self._receive_whole(data) if self.opened else 0
+        if start >= min(len(data), TURN_BYTES):
+            return data[start:]
+        # On a connection that is closing the library only throws away.
+        closing = self.opened and self.protocol.state is not _OPEN
+        end = len(data) if closing else start + TURN_BYTES
+        super().data_received(data[start:end])
+        return data[end:]
 
     def eof_received(self) -> None:
         """The client sends no more; it may still not take what is left for it."""
@@ -364,6 +381,8 @@ class Session(ServerConnection):
             return
         assert isinstance(event, Frame)
         if event.opcode not in DATA_OPCODES:
+            if self.is_open:
+                self._dispatcher.count(len(event.data))
             return
         if event.opcode is not Opcode.CONT:
             self._is_text = event.opcode is Opcode.TEXT
@@ -382,17 +401,17 @@ class Session(ServerConnection):
             self.protocol.fail(1009, "too many fragments")
             self.send_data()
 
-    def _receive_whole(self, data: bytes) -> bytes:
-        """Handle the messages that can be read past the library, and give what is left to it."""
+    def _receive_whole(self, data: bytes) -> int:
+        """Handle the messages that can be read past the library, and give where the rest begins."""
         protocol = self.protocol
-        if protocol.state is not _OPEN or not at_frame_boundary(protocol):
-            return data
         start = 0
+        if protocol.state is not _OPEN or not at_frame_boundary(protocol):
+            return start
         self._is_text = True
-        while (found := whole_message(data, start)) is not None:
+        while start < TURN_BYTES and (found := whole_message(data, start)) is not None:
             message, start = found
             self._receive(message)
-        return data[start:]
+        return start
 
     def _receive(self, message: bytes) -> None:
         """Count a message as a sign of life, and hand it on."""
@@ -403,9 +422,15 @@ class Session(ServerConnection):
             self.services.providers.heard(self.entry)
         self._dispatcher.receive(message, self._is_text)
 
+    def may_read(self) -> bool:
+        """Whether more of what the client sends may be handled."""
+        return not self.paused and self._dispatcher.waiting <= MAX_WAITING
+
     def waiting_changed(self) -> None:
         """Read the socket, or not: not while the client does not read, or too much of what it sent waits."""
-        pause = self.paused or self._dispatcher.waiting > MAX_WAITING
+        if self.may_read():
+            self._turns.go_on()
+        pause = self._turns.waiting or not self.may_read()
         if pause is self.reading_paused or self.transport.is_closing():
             return
         self.reading_paused = pause

@@ -1,0 +1,82 @@
+"""What one client sends is handled in turns with the others."""
+
+import asyncio
+
+import pytest
+
+from qubix_tui.hub.turns import Turns
+
+
+class Reader:
+    """Handles four bytes a turn."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.handled: list[bytes] = []
+        self.held_up = False
+        self.turns = Turns(self)
+
+    def take_turn(self, data: bytes) -> bytes:
+        self.handled.append(data[:4])
+        return data[4:]
+
+    def may_read(self) -> bool:
+        return not self.held_up
+
+    def waiting_changed(self) -> None:
+        if self.may_read():
+            self.turns.go_on()
+
+
+@pytest.fixture
+async def reader() -> Reader:
+    """Whose data it is."""
+    return Reader()
+
+
+async def test_little_is_handled_at_once(reader: Reader) -> None:
+    """What fits into one turn waits for nothing."""
+    reader.turns.receive(b"abcd")
+    assert reader.handled == [b"abcd"]
+    assert not reader.turns.waiting
+
+
+async def test_others_have_their_turn_in_between(reader: Reader) -> None:
+    """Two clients with much to say take turns, and each is heard in order."""
+    other = Reader()
+    other.handled = reader.handled
+    reader.turns.receive(b"aaaabbbbcc")
+    other.turns.receive(b"AAAABBBBCC")
+    while reader.turns.waiting or other.turns.waiting:
+        await asyncio.sleep(0)
+    assert reader.handled == [b"aaaa", b"AAAA", b"bbbb", b"BBBB", b"cc", b"CC"]
+
+
+async def test_what_still_comes_goes_behind_what_waits(reader: Reader) -> None:
+    """The socket may have been read before it was told to stop."""
+    reader.turns.receive(b"aaaabb")
+    reader.turns.receive(b"bbcc")
+    while reader.turns.waiting:
+        await asyncio.sleep(0)
+    assert reader.handled == [b"aaaa", b"bbbb", b"cc"]
+
+
+async def test_nothing_is_handled_while_the_client_does_not_read(reader: Reader) -> None:
+    """It waits where it is, and goes on when it may."""
+    reader.turns.receive(b"aaaabbbb")
+    reader.held_up = True
+    await asyncio.sleep(0.01)
+    assert reader.handled == [b"aaaa"]
+    reader.held_up = False
+    reader.turns.go_on()
+    reader.turns.go_on()
+    await asyncio.sleep(0.01)
+    assert reader.handled == [b"aaaa", b"bbbb"]
+
+
+async def test_the_end_of_the_connection_drops_what_waits(reader: Reader) -> None:
+    """Nothing is handled after it."""
+    reader.turns.receive(b"aaaabbbb")
+    reader.turns.close()
+    await asyncio.sleep(0.01)
+    assert reader.handled == [b"aaaa"]
