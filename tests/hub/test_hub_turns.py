@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from qubix_tui.hub.turns import Turns
+from tests.hub.wire import eventually
 
 
 class Reader:
@@ -47,8 +48,7 @@ async def test_others_have_their_turn_in_between(reader: Reader) -> None:
     other.handled = reader.handled
     reader.turns.receive(b"aaaabbbbcc")
     other.turns.receive(b"AAAABBBBCC")
-    while reader.turns.waiting or other.turns.waiting:
-        await asyncio.sleep(0)
+    await eventually(lambda: not (reader.turns.waiting or other.turns.waiting))
     assert reader.handled == [b"aaaa", b"AAAA", b"bbbb", b"BBBB", b"cc", b"CC"]
 
 
@@ -56,8 +56,7 @@ async def test_what_still_comes_goes_behind_what_waits(reader: Reader) -> None:
     """The socket may have been read before it was told to stop."""
     reader.turns.receive(b"aaaabb")
     reader.turns.receive(b"bbcc")
-    while reader.turns.waiting:
-        await asyncio.sleep(0)
+    await eventually(lambda: not reader.turns.waiting)
     assert reader.handled == [b"aaaa", b"bbbb", b"cc"]
 
 

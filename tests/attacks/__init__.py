@@ -1,0 +1,1 @@
+"""A real hub, attacked over real sockets by those who keep to no rule."""
