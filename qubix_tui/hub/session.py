@@ -80,6 +80,7 @@ _NO_WAITERS: deque[asyncio.Future[None]] = deque()
 """Both are every session's: nothing is ever put into them."""
 
 _logger = logging.getLogger("qubix.hub.session")
+_websockets_logger = logging.getLogger("qubix.hub.websockets")
 
 
 class _NoMessages:
@@ -251,7 +252,7 @@ class Session(ServerConnection):
         self.request_rcvd = self.connection_lost_waiter
         self.recv_messages = cast("Assembler", _NO_MESSAGES)
         self.drain_waiters = _NO_WAITERS
-        self.protocol.logger = self.logger = _logger
+        self.protocol.logger = self.logger = _websockets_logger
 
     async def __aexit__(
         self,
