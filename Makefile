@@ -29,6 +29,8 @@ check: .venv/ready
 
 bench: .venv/ready
 	@$(BIN)/python -m benchmarks.fanout
+	@$(BIN)/python -m benchmarks.whole
+	@$(BIN)/python -m benchmarks.growth
 
 screenshots: .venv/ready
 	@$(BIN)/python -m screenshots.make

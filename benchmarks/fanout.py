@@ -88,7 +88,9 @@ def settle(load: Load) -> None:
     load.reset()
 
 
-def fan_out(events: int, every: float, seconds: float) -> Callable[[Stage, int], Results]:
+def fan_out(
+    events: int, every: float, seconds: float, subscribers: int = SUBSCRIBERS
+) -> Callable[[Stage, int], Results]:
     """Give the measurement of deliveries per second of processor time."""
 
     def run(contestant: Contestant, server: Running, load: Load) -> float:
@@ -96,8 +98,8 @@ def fan_out(events: int, every: float, seconds: float) -> Callable[[Stage, int],
         settle(load)
         before = server.process.cpu_seconds()
         published = server.publish(events, every, seconds)
-        await_count(load.received, published * SUBSCRIBERS * contestant.delivery_bytes)
-        return published * SUBSCRIBERS / (server.process.cpu_seconds() - before)
+        await_count(load.received, published * subscribers * contestant.delivery_bytes)
+        return published * subscribers / (server.process.cpu_seconds() - before)
 
     def measure(stage: Stage, runs: int) -> Results:
         with ExitStack() as stack:
@@ -105,7 +107,7 @@ def fan_out(events: int, every: float, seconds: float) -> Callable[[Stage, int],
             for contestant in stage.contestants:
                 server = contestant.start(stage.folder)
                 stack.enter_context(server.process)
-                hellos = [contestant.hello(server.port)] * SUBSCRIBERS
+                hellos = [contestant.hello(server.port)] * subscribers
                 load = Load(stage.load, server.port, hellos, contestant.ready, stage.folder)
                 playing.append((contestant, server, stack.enter_context(load)))
             results: Results = {contestant.name: [] for contestant, _, _ in playing}
@@ -204,6 +206,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one run of each in place of five")
     parser.add_argument("--only", choices=WORKS, action="append", help="measure only this (may be repeated)")
     parser.add_argument("--against", action="append", help="only this server (may be repeated)")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")
     options = parser.parse_args()
     runs = 1 if options.quick else RUNS
     if (os.cpu_count() or 1) <= LOAD_CORE:
@@ -220,13 +223,19 @@ def main() -> None:
             if not options.against or contestant.name in options.against
         ]
         stage = Stage(folder, compiled("load", folder), playing, tokens)
-        print("| work | server | median | lowest – highest | against node-ws |\n|---|---|---:|---:|---:|")
+        lines = [
+            "| work | server | median | lowest – highest | against node-ws |",
+            "|---|---|---:|---:|---:|",
+        ]
+        print("\n".join(lines))
         for key in options.only or WORKS:
             for line in table(WORKS[key], WORKS[key].measure(stage, runs)):
                 print(line, flush=True)
-    print(
-        f"{runs} alternating runs each; load average {', '.join(f'{load:.1f}' for load in os.getloadavg())}"
-    )
+                lines.append(line)
+    load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
+    print(f"{runs} alternating runs each; load average {load}")
+    if options.markdown:
+        options.markdown.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

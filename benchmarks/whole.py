@@ -1,8 +1,10 @@
-"""A whole fleet on one hub: agents at 1 Hz, consoles on the digest, and clients that follow one provider each.
+"""A whole fleet on one hub: agents at 1 Hz, consoles on the digest, clients that follow one provider each.
 
-``python -m benchmarks.whole``. The hub is ``qubix hub`` as it is installed, on core 0, with its data on disk; the
-fleet and its audience (``whole.c``) are one process on core 1. The agents are the machines of ``qubix simulate``:
-registered as such, each with samples of its own; only their numbers stand still.
+``python -m benchmarks.whole``. The hub is ``qubix hub`` as it is installed, on core 0, with its data on disk;
+the fleet and its audience (``whole.c``) are one process on core 1. The agents are the machines of
+``qubix simulate``, registered as such. A sample is that of one small machine, as in the other benchmarks, or
+(``--full``) the machine's own, with up to eight GPUs and all that can be known of each; its numbers stand
+still.
 """
 
 import argparse
@@ -27,8 +29,8 @@ from qubix_tui.protocol.requests import PublishMetrics, Register
 from qubix_tui.protocol.tokens import Role
 from qubix_tui.simulation.machine import Machine
 
-ARRIVALS = 500
-"""Connections a second, as the fleet comes: all of it within 20 s."""
+ARRIVALS = 250
+"""Connections a second, as the fleet comes: all of it within 40 s."""
 
 WINDOW_SECONDS = 10
 MEMORY_SECONDS = 60
@@ -38,6 +40,13 @@ SETTLE_SECONDS = 15
 MOST_CPU, MOST_MILLISECONDS, MOST_GROWTH = 1.0, 100.0, 1.02
 FIRST_STAMP = 10**11
 """As in ``whole.c``: a sample's place for the time at which it was sent."""
+
+SMALL = work.as_json(
+    {
+        "type": "GPU_METRICS_UPDATE",
+        "data": {"metrics": {**work.sample(), "gpuNote": "x" * 60, "seq": FIRST_STAMP}},
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,8 @@ class Fleet:
     agents: int = 10_000
     consoles: int = 20
     watchers: int = 200
+    full: bool = False
+    """Samples are the machines' own, 2.2 KB on average, in place of small ones."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +126,7 @@ def write_fleet(path: Path, fleet: Fleet, port: int, token: str) -> float:
         for index in range(fleet.agents):
             machine = Machine(seed=1, index=index, tick_seconds=1.0)
             machines.append(machine)
-            sample = _sample(machine)
+            sample = _sample(machine) if fleet.full else SMALL
             size += len(sample)
             client(_registration(machine), frame(sample))
         follow = {"type": "subscribe:marketplace", "data": {"snapshot": True, "digest": 1}}
@@ -176,7 +187,7 @@ def measure(fleet: Fleet, seconds: int, folder: Path) -> Outcome:
 
 
 def _watch(hub: Process, seconds: int) -> tuple[list[float], list[float]]:
-    """Give the hub's share of a core in each window, and its resident memory in MiB at the start and each minute."""
+    """Give the hub's share of a core in each window, and its resident MiB at the start and each minute."""
     time.sleep(3)  # The clients pause before they begin.
     cpu, resident = [], [hub.resident_kib() / 1024]
     start = time.monotonic()
@@ -208,17 +219,20 @@ def report(outcome: Outcome) -> str:
     """Give the figures for people."""
     fleet, seconds = outcome.fleet, outcome.seconds
     resident = " → ".join(f"{size:.0f}" for size in outcome.resident_mib)
+    audience = f"{fleet.consoles} consoles on digest 1 s, {fleet.watchers} clients on one provider each"
+    sent = (
+        f"in: {outcome.sent / seconds:,.0f} messages/s; out: {outcome.frames / seconds:,.0f} messages/s, "
+        f"{outcome.sent_mib / seconds:.1f} MiB/s, {outcome.headlines / seconds:,.0f} headlines/s"
+    )
     lines = [
-        f"{fleet.agents:,} agents at 1 Hz ({outcome.sample_bytes:,.0f} bytes a sample), {fleet.consoles} consoles on "
-        f"digest 1 s, {fleet.watchers} clients on one provider each, {seconds} s",
+        f"{fleet.agents:,} agents at 1 Hz, {outcome.sample_bytes:,.0f} bytes a sample; {audience}; {seconds} s",
         f"hub CPU: {outcome.cpu[0]:.1%} of a core (worst {WINDOW_SECONDS} s: {outcome.cpu[1]:.1%})",
         "agent → client: p50 {:.1f} ms, p99 {:.1f} ms, highest {:.1f} ms".format(*outcome.delivery_ms),
         "age of a sample in a digest: p50 {:.0f} ms, p99 {:.0f} ms, highest {:.0f} ms".format(
             *outcome.digest_ms
         ),
         f"resident memory in MiB, at the start and each minute: {resident}",
-        f"in: {outcome.sent / seconds:,.0f} messages/s; out: {outcome.frames / seconds:,.0f} messages/s, "
-        f"{outcome.sent_mib / seconds:.1f} MiB/s, {outcome.headlines / seconds:,.0f} headlines/s",
+        sent,
     ]
     missed = outcome.missed()
     return "\n".join(
@@ -232,6 +246,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="how long to measure (default: 10)")
     parser.add_argument("--quick", action="store_true", help="measure for 20 seconds")
     parser.add_argument("--agents", type=int, default=Fleet.agents, help="(default: 10000)")
+    parser.add_argument("--full", action="store_true", help="samples with all that can be known of each GPU")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     if (os.cpu_count() or 1) <= LOAD_CORE:
@@ -239,7 +254,7 @@ def main() -> None:
     os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory(prefix="qubix-bench-") as folder:
         seconds = 21 if options.quick else max(21, round(options.minutes * 60) + 1)
-        outcome = measure(Fleet(agents=options.agents), seconds, Path(folder))
+        outcome = measure(Fleet(agents=options.agents, full=options.full), seconds, Path(folder))
     print(report(outcome))
     if options.json:
         options.json.write_text(json.dumps(asdict(outcome), indent=2) + "\n")
