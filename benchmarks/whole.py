@@ -225,7 +225,8 @@ def report(outcome: Outcome) -> str:
         f"{outcome.sent_mib / seconds:.1f} MiB/s, {outcome.headlines / seconds:,.0f} headlines/s"
     )
     lines = [
-        f"{fleet.agents:,} agents at 1 Hz, {outcome.sample_bytes:,.0f} bytes a sample; {audience}; {seconds} s",
+        f"{fleet.agents:,} agents at 1 Hz ({outcome.sample_bytes:,.0f} bytes a sample), {audience}",
+        f"measured for {seconds} s",
         f"hub CPU: {outcome.cpu[0]:.1%} of a core (worst {WINDOW_SECONDS} s: {outcome.cpu[1]:.1%})",
         "agent → client: p50 {:.1f} ms, p99 {:.1f} ms, highest {:.1f} ms".format(*outcome.delivery_ms),
         "age of a sample in a digest: p50 {:.0f} ms, p99 {:.0f} ms, highest {:.0f} ms".format(
