@@ -79,7 +79,7 @@ class AccessRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     trusted_proxies: Annotated[
         tuple[Text, ...],
         Meta(
-            description="Proxies whose X-Forwarded-For is believed: addresses, networks, or unix (the socket). "
+            description="Proxies whose X-Forwarded-For is believed: addresses, networks, unix (the socket). "
             "With any, nobody is anonymous.",
             examples=[["127.0.0.1", "10.0.0.0/8"]],
         ),
