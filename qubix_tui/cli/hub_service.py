@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ from qubix_tui.hub.server import Hub
 DRAIN_MARGIN_SECONDS = 10.0
 """What the end of the store and of the process may take beyond the drain, before a supervisor kills."""
 
+OTHER_FILES = 256
+"""What a hub may have open beside its connections: its store, its listeners, those it turns away."""
+
 _logger = logging.getLogger("qubix.hub")
 
 
@@ -30,6 +34,32 @@ def has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def local_url(hub: Hub) -> str:
+    """Give the address by which this machine's own commands reach a hub; all addresses include loopback."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(hub.config.host)  # noqa: S104 - compared, not bound
+    return f"{hub.url.partition('://')[0]}://{host}:{hub.port}" if host else hub.url
+
+
+def allow_files(wanted: int) -> None:
+    """Let this process open so many files, each connection being one; say so where the system allows fewer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    reachable = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
+    except (OSError, ValueError):
+        reachable = soft
+    if reachable < wanted:
+        # No warning: on a person's own machine nobody asked for so many connections.
+        _logger.info(
+            "this process may open %d files, and limits.connections needs %d: raise ulimit -n "
+            "(LimitNOFILE= for systemd), or lower limits.connections",
+            reachable,
+            wanted,
+        )
 
 
 class HubService:
@@ -62,6 +92,7 @@ class HubService:
             loop.add_signal_handler(number, self._end)
         loop.add_signal_handler(signal.SIGHUP, self._hangup)
         await self._hub.start()
+        allow_files(self._hub.config.limits.connections + OTHER_FILES)
         watchdog = asyncio.create_task(self._notifier.keep_alive(self._probe), name="watchdog")
         try:
             with self._recorded():
@@ -77,7 +108,7 @@ class HubService:
         """Say in ``hub.json`` where the hub is, unless that speaks of another one that runs."""
         record = home.running_hub(home=self._directory) is None
         if record:
-            home.write_hub_record(self._hub.url, home=self._directory)
+            home.write_hub_record(local_url(self._hub), home=self._directory)
         try:
             yield
         finally:

@@ -1,0 +1,69 @@
+"""What a hub does for its place on the machine: its own address there, and files for its connections."""
+
+import logging
+import resource
+
+import pytest
+
+from qubix_tui.cli.hub_service import allow_files, local_url
+from qubix_tui.hub.config import HubConfig
+from qubix_tui.hub.server import Hub
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "ws://127.0.0.1:4000"),
+        ("0.0.0.0", "ws://127.0.0.1:4000"),
+        ("::", "ws://[::1]:4000"),
+        ("192.0.2.7", "ws://192.0.2.7:4000"),
+    ],
+)
+def test_all_addresses_are_reached_over_loopback(host: str, url: str) -> None:
+    """What listens everywhere is recorded where this machine's tokens may go."""
+    assert local_url(Hub(HubConfig(host=host, port=4000, insecure=True))) == url
+
+
+class Kernel:
+    """The limits of a process that is not this one."""
+
+    def __init__(self, soft: int, hard: int, *, forbids: bool = False) -> None:
+        self.limits = (soft, hard)
+        self._forbids = forbids
+
+    def get(self, _: int) -> tuple[int, int]:
+        return self.limits
+
+    def set(self, _: int, limits: tuple[int, int]) -> None:
+        if self._forbids:
+            raise PermissionError
+        self.limits = limits
+
+
+@pytest.fixture
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    """A kernel with the limits that the test asks for."""
+    made: Kernel = request.param
+    monkeypatch.setattr(resource, "getrlimit", made.get)
+    monkeypatch.setattr(resource, "setrlimit", made.set)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kernel", "soft", "says"),
+    [
+        (Kernel(1_024, 1_048_576), 20_256, False),
+        (Kernel(65_536, 1_048_576), 65_536, False),
+        (Kernel(1_024, resource.RLIM_INFINITY), 20_256, False),
+        (Kernel(resource.RLIM_INFINITY, resource.RLIM_INFINITY), resource.RLIM_INFINITY, False),
+        (Kernel(1_024, 4_096), 4_096, True),
+        (Kernel(1_024, 1_048_576, forbids=True), 1_024, True),
+    ],
+    indirect=["kernel"],
+)
+def test_files_are_asked_for(kernel: Kernel, soft: int, says: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The soft limit is raised as far as it is needed and allowed; less than is needed is said."""
+    caplog.set_level(logging.INFO)
+    allow_files(20_256)
+    assert kernel.limits[0] == soft
+    assert [record.levelname for record in caplog.records] == (["INFO"] if says else [])
