@@ -43,7 +43,7 @@ def local_url(hub: Hub) -> str:
 
 
 def allow_files(wanted: int) -> None:
-    """Let this process open so many files, each connection being one; say so where the system allows fewer."""
+    """Let this process open so many files, one for each connection; say so where fewer are allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
