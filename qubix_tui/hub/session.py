@@ -347,14 +347,17 @@ class Session(ServerConnection):
         return rest
 
     def _handle(self, data: bytes) -> bytes:
+        if self.opened and self.protocol.state is not _OPEN:
+            # The library only throws it away: the connection is closing.
+            super().data_received(data)
+            self._turns.rest()
+            return b""
         start = self._receive_whole(data) if self.opened else 0
-        if start >= min(len(data), TURN_BYTES):
-            return data[start:]
-        # On a connection that is closing the library only throws away.
-        closing = self.opened and self.protocol.state is not _OPEN
-        end = len(data) if closing else start + TURN_BYTES
-        super().data_received(data[start:end])
-        return data[end:]
+        end = start + TURN_BYTES
+        if start < min(len(data), TURN_BYTES):
+            super().data_received(data[start:end])
+            return data[end:]
+        return data[start:]
 
     def eof_received(self) -> None:
         """The client sends no more; it may still not take what is left for it."""

@@ -1,6 +1,7 @@
 """What one client sends is handled in turns with the others."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,3 +80,34 @@ async def test_the_end_of_the_connection_drops_what_waits(reader: Reader) -> Non
     reader.turns.close()
     await asyncio.sleep(0.01)
     assert reader.handled == [b"aaaa"]
+
+
+async def test_a_client_that_rests_is_not_read(reader: Reader) -> None:
+    """For a while, however often it is said; what was read already is handled nevertheless."""
+    reader.turns.rest()
+    reader.turns.rest()
+    assert reader.turns.waiting
+    reader.turns.receive(b"abcd")
+    assert reader.handled == [b"abcd"]
+    await eventually(lambda: not reader.turns.waiting)
+
+
+async def test_a_long_turn_is_followed_by_a_pause_as_long(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that one client has half of the hub's time at most."""
+    now = 0.0
+    pauses: list[float] = []
+
+    def take_turn(data: bytes) -> bytes:
+        nonlocal now
+        now += 0.004
+        return data[4:]
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    monkeypatch.setattr(reader, "take_turn", take_turn)
+    monkeypatch.setattr(
+        reader, "loop", SimpleNamespace(call_later=lambda seconds, _: pauses.append(seconds), call_soon=None)
+    )
+    reader.turns.receive(b"aaaabbbb")
+    assert pauses == [pytest.approx(0.004)]
