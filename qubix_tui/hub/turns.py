@@ -69,7 +69,7 @@ class Turns:
             self._waiting += data
             return
         self._take_turn(data)
-        if self._waiting:
+        if self.waiting:
             self._reader.waiting_changed()
 
     def go_on(self) -> None:
