@@ -188,7 +188,8 @@ class Providers:
 
     def heard(self, entry: Entry) -> None:
         """Note a sign of life, and bring a provider back that was taken for gone."""
-        self.registry.heard(entry)
+        entry.heard = self._clock.monotonic()
+        entry.heard_here = True
         if not entry.stored.provider.is_online and not self._turns.is_taken(entry.id):
             self._spawn(self._change(entry, self.registry.refresh))
 
@@ -229,7 +230,8 @@ class Providers:
             ProtocolError: ``too_large``: sent on, it would not fit into a frame.
         """
         metrics = request.metrics
-        self._check_size(metrics, len(raw))
+        if len(raw) + _GPU_BYTES * (len(metrics.gpus) + 1) > MAX_METRICS_BYTES:
+            self._check_size(metrics)
         if request.late:
             self.history.record(entry.id, self._clock.time(), metrics, late=True)
             return
@@ -325,10 +327,8 @@ class Providers:
             old.end(CloseCode.REPLACED, "replaced by a newer session of this provider")
 
     @staticmethod
-    def _check_size(metrics: Metrics, size: int) -> None:
+    def _check_size(metrics: Metrics) -> None:
         """Refuse a sample that would not fit into a frame once its unknown members are spelled out."""
-        if size + _GPU_BYTES * (len(metrics.gpus) + 1) <= MAX_METRICS_BYTES:
-            return
         size = len(codec.encode_record(metrics))
         if size > MAX_METRICS_BYTES:
             raise ProtocolError(

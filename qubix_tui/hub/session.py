@@ -132,6 +132,7 @@ class Session(ServerConnection):
     # With them the library's own attributes, fewer than thirty, stay in a dictionary whose keys all share.
     __slots__ = (
         "_abort_handle",
+        "_between_frames",
         "_dispatcher",
         "_fragments",
         "_is_text",
@@ -182,6 +183,8 @@ class Session(ServerConnection):
         self._message: bytearray | None = None
         self._fragments = 0
         self._is_text = True
+        self._between_frames = False
+        """The library was given nothing since it was seen that a message begins with the next byte."""
         self._dispatcher = Dispatcher(self)
         self._turns = Turns(self)
         self._abort_handle: asyncio.TimerHandle | None = None
@@ -337,6 +340,19 @@ class Session(ServerConnection):
 
     def data_received(self, data: bytes) -> None:
         """Handle what came in, in turns with the other clients."""
+        if self.opened and not self._turns.waiting:
+            found = whole_message(data, 0)
+            protocol = self.protocol
+            # One whole message: nearly all that ever comes, and no more than a turn.
+            if (
+                found is not None
+                and found[1] == len(data)
+                and protocol.state is _OPEN
+                and (self._between_frames or at_frame_boundary(protocol))
+            ):
+                self._between_frames = self._is_text = True
+                self._take(found[0])
+                return
         self._turns.receive(data)
 
     def take_turn(self, data: bytes) -> bytes:
@@ -347,6 +363,8 @@ class Session(ServerConnection):
         return rest
 
     def _handle(self, data: bytes) -> bytes:
+        # The library gets some of it.
+        self._between_frames = False
         if self.opened and self.protocol.state is not _OPEN:
             # The library only throws it away: the connection is closing.
             super().data_received(data)
@@ -418,9 +436,12 @@ class Session(ServerConnection):
         return start
 
     def _receive(self, message: bytes) -> None:
+        """Hand on a message, if that is not too late."""
+        if not self.opened or self.protocol.state is _OPEN:
+            self._take(message)
+
+    def _take(self, message: bytes) -> None:
         """Count a message as a sign of life, and hand it on."""
-        if self.opened and self.protocol.state is not _OPEN:
-            return
         self.heard = self.services.clock.monotonic()
         if self.entry is not None:
             self.services.providers.heard(self.entry)

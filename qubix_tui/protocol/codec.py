@@ -15,6 +15,7 @@ from qubix_tui.protocol.checks import (
     check_encoding,
     check_integers,
     check_size,
+    depth_exceeds,
     may_hold_long_integer,
     printable,
     shorten_integers,
@@ -113,11 +114,16 @@ def decode_sample(raw: bytes) -> PublishMetrics | None:
     Everything that `decode_request` refuses is None here, and so is every other message: that one says what
     it is, or what is wrong with it.
     """
-    if not raw.startswith(_SAMPLE_BEGINS) or len(raw) > MAX_FRAME_BYTES or may_hold_long_integer(raw):
+    if (
+        not raw.startswith(_SAMPLE_BEGINS)
+        or len(raw) > MAX_FRAME_BYTES
+        or (raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and depth_exceeds(raw, MAX_DEPTH))
+        or may_hold_long_integer(raw)
+    ):
         return None
     try:
-        check_size(raw, limit=None, depth=MAX_DEPTH)
-        check_encoding(raw)
+        if not raw.isascii():
+            check_encoding(raw)
         return _sample_decoder.decode(raw).data
     except (ProtocolError, msgspec.MsgspecError, RecursionError, ValueError):
         return None
