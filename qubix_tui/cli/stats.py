@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit, urlunsplit
@@ -17,6 +18,8 @@ from qubix_tui.cli.common import (
     add_hub_options,
     find_hub,
 )
+from qubix_tui.cli.watch import printable as escaped
+from qubix_tui.protocol.checks import printable
 
 EXAMPLES = """\
 examples:
@@ -46,13 +49,21 @@ def run(arguments: argparse.Namespace) -> int:
     target = find_hub(arguments)
     document = _get(target, "/api/websocket/stats")
     if arguments.json:
-        print(json.dumps(document, ensure_ascii=not sys.stdout.isatty()))
+        on_terminal = sys.stdout.isatty()
+        text = json.dumps(document, ensure_ascii=not on_terminal)
+        print(escaped(text.encode()).decode() if on_terminal else text)
         return 0
-    stats = document["stats"]
-    clients, distinct = stats["totalClients"], stats["totalSubscriptions"]
-    print(f"{target.url}: clients {clients}, distinct subscriptions {distinct}")
-    for entry in stats["subscriptionDetails"]:
-        print(f"{entry['subscriberCount']:>7}  {entry['subscriptionId']}")
+    try:
+        stats = document["stats"]
+        clients, distinct = stats["totalClients"], stats["totalSubscriptions"]
+        lines = [f"{target.url}: clients {clients:d}, distinct subscriptions {distinct:d}"]
+        lines += [
+            f"{entry['subscriberCount']:>7d}  {printable(entry['subscriptionId'])}"
+            for entry in stats["subscriptionDetails"]
+        ]
+    except (KeyError, TypeError, ValueError):
+        raise _no_hub(target) from None
+    print("\n".join(lines))
     return 0
 
 
@@ -73,13 +84,18 @@ def _get(target: Target, path: str) -> dict[str, Any]:
         with build_opener(ProxyHandler({})).open(request, timeout=TIMEOUT_SECONDS) as response:
             return dict(json.load(response))
     except HTTPError as error:
-        raise CommandError(f"{target.url} answered {error.code} {error.reason}: {_reason(error)}") from None
+        said = printable(f"{error.reason}: {_reason(error)}")
+        raise CommandError(f"{target.url} answered {error.code} {said}") from None
     except (URLError, OSError) as error:
         reason = getattr(error, "reason", error)
         why = getattr(reason, "strerror", None) or reason
         raise CommandError(f"no hub answers at {target.url}: {why}", EXIT_UNREACHABLE) from None
-    except ValueError:
-        raise CommandError(f"what answers at {target.url} is not a QUBIX hub") from None
+    except (ValueError, TypeError, HTTPException):
+        raise _no_hub(target) from None
+
+
+def _no_hub(target: Target) -> CommandError:
+    return CommandError(f"what answers at {target.url} is not a QUBIX hub")
 
 
 def _reason(error: HTTPError) -> str:

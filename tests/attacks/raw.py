@@ -101,6 +101,19 @@ def send_all_it_takes(connection: socket.socket, data: bytes, seconds: float) ->
     return sent
 
 
+def hung_up(connection: socket.socket) -> bool:
+    """Whether the other side has ended a connection; what it sent before is thrown away."""
+    connection.settimeout(0)
+    try:
+        while connection.recv(1 << 20):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        pass
+    return True
+
+
 class Refused(Exception):
     """The handshake was not answered by 101.
 
@@ -136,14 +149,14 @@ class RawClient:
             raise
 
     @classmethod
-    def unshaken(cls, port: int) -> Self:
+    def unshaken(cls, port: int, *, receive_buffer: int | None = None) -> Self:
         """One that has yet to ask for a WebSocket."""
         client = cls.__new__(cls)
-        client._begin(port)
+        client._begin(port, receive_buffer)
         return client
 
-    def _begin(self, port: int) -> None:
-        self.socket = connected(port)
+    def _begin(self, port: int, receive_buffer: int | None = None) -> None:
+        self.socket = connected(port, receive_buffer=receive_buffer)
         self._data = b""
         self._numbers = 0
 

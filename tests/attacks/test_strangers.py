@@ -158,9 +158,7 @@ def test_guesses_count_for_the_address_that_the_proxy_saw(proxied: AttackedHub) 
         "qbx_o_" + "A" * 43,
     ],
 )
-def test_what_is_no_token_is_none(
-    tmp_path_factory: pytest.TempPathFactory, hub: AttackedHub, guess: str
-) -> None:
+def test_what_is_no_token_is_none(hub: AttackedHub, guess: str) -> None:
     """Refused in words, and its text is neither echoed nor logged."""
     with hub.client() as client:
         answer = client.ask("auth", {"token": guess})
