@@ -1,7 +1,7 @@
 """How one attempt at a job is to be run: what the owner's catalogue decides and the runner carries out.
 
-All that a job writes lies in its working directory, the files of its progress and its result too: a sandbox has
-to offer nothing else, under the same path as outside. When it is asked to wrap a launch, ``env`` is complete.
+All that a job writes lies in its working directory, the files of its progress and its result too: a sandbox
+has to offer nothing else, under the same path as outside. When it is asked to wrap a launch, ``env`` is complete.
 """
 
 from typing import Final, Literal
@@ -21,8 +21,9 @@ class ProgressSource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Where a job's progress is read.
 
     ``json``: lines of JSON in the file that ``$QUBIX_PROGRESS`` names, such as
-    ``{"progress": 42.5, "message": "epoch 3"}``. ``fraction_file``: a file that holds one number from 0 to 1. ``regex``: ``pattern``, searched in each line
-    of output (at most 4 KiB of it). ``tqdm``: its bars, in the output. ``none``: nowhere.
+    ``{"progress": 42.5, "message": "epoch 3"}``. ``fraction_file``: a file that holds one number from 0 to 1.
+    ``regex``: ``pattern``, searched in each line of output (at most 4 KiB of it). ``tqdm``: its bars, in the
+    output. ``none``: nowhere.
     """
 
     kind: Literal["json", "fraction_file", "regex", "tqdm", "none"] = "json"
