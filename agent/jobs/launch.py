@@ -1,7 +1,7 @@
 """How one attempt at a job is to be run: what the owner's catalogue decides and the runner carries out.
 
 All that a job writes lies in its working directory, the files of its progress and its result too: a sandbox
-has to offer nothing else, under the same path as outside. When it is asked to wrap a launch, ``env`` is complete.
+has to offer nothing else, under the same path as outside. Where a launch is wrapped, its ``env`` is complete.
 """
 
 from typing import Final, Literal
