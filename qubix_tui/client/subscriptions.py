@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from qubix_tui.protocol import channels
-from qubix_tui.protocol.events import Event, FleetSnapshot, JobSnapshot, ProviderSnapshot, Subscribed
+from qubix_tui.protocol.events import (
+    Event,
+    FleetSnapshot,
+    JobSnapshot,
+    JobsSnapshot,
+    ProviderSnapshot,
+    Subscribed,
+)
 from qubix_tui.protocol.requests import (
     SUBSCRIBE_JOB,
     SUBSCRIBE_MARKETPLACE,
@@ -176,6 +183,6 @@ class Subscriptions:
 
 def _ends_snapshot(event: Event) -> bool:
     data = event.data
-    if isinstance(data, FleetSnapshot | ProviderSnapshot):
+    if isinstance(data, FleetSnapshot | ProviderSnapshot | JobsSnapshot):
         return data.page >= data.pages
     return isinstance(data, JobSnapshot)

@@ -15,6 +15,7 @@ from qubix_tui.protocol.records import (
     Metrics,
     Provider,
     ProviderStatus,
+    Receipt,
 )
 from qubix_tui.protocol.requests import JobAttempt
 from qubix_tui.protocol.types import Amount, Count, Id, JsonObject, Name, RequestId, Sentence, Timestamp, Wire
@@ -234,6 +235,17 @@ class JobSnapshot(MarketplaceUpdate, tag="job_snapshot", frozen=True, kw_only=Tr
 
     job_id: Id
     job: Job | None = None
+    receipts: list[Receipt] = []
+    """Its attempts that are over, the first one first."""
+
+
+class JobsSnapshot(MarketplaceUpdate, tag="jobs_snapshot", frozen=True, kw_only=True):
+    """A page of the jobs that there are (extension), the newest first."""
+
+    jobs: list[Job]
+    page: Count
+    """From 1."""
+    pages: Count
 
 
 class ProviderUpdated(MarketplaceUpdate, tag="provider_updated", frozen=True, kw_only=True):
@@ -265,6 +277,7 @@ AnyMarketplaceUpdate = (
     | FleetDigest
     | ProviderSnapshot
     | JobSnapshot
+    | JobsSnapshot
     | ProviderUpdated
     | ProviderRemoved
     | JobCreated
@@ -292,6 +305,9 @@ class JobStart(Wire, frozen=True, kw_only=True):
     attempt: Count
     lease_seconds: Amount
     """How long the agent may run it without a renewal, counted from when it sent ``job:accept``."""
+    margin_seconds: Amount | None = None
+    """How long before the lease is over the job has to be gone; null means a tenth of the lease, 30 s at most
+    (extension)."""
 
 
 class JobStop(Wire, frozen=True, kw_only=True):

@@ -355,3 +355,38 @@ class Job(Wire, frozen=True, kw_only=True):
     reason: Sentence | None = None
     """Why it is in this state, where there is more to say."""
     submitted_by: Name | None = None
+
+
+class Receipt(Wire, frozen=True, kw_only=True):
+    """What one attempt at a job came to (extension). What a job costs is the sum of its receipts."""
+
+    job_id: Id
+    attempt: Count
+    """From 1."""
+    provider_id: Id
+    assigned_at: Timestamp
+    started_at: Timestamp | None = None
+    """When the hub let it start; null for one that never did."""
+    ended_at: Timestamp
+    status: Literal["completed", "failed", "cancelled"]
+    reason: Sentence | None = None
+    running_ms: Count
+    """Milliseconds that it ran, as the hub saw it, without those in which its agent was out of reach."""
+    price_per_hour: Amount | None = None
+    cost_micros: Count | None = None
+    """Millionths of the hub's currency; null where the price is not known."""
+
+
+class LogPiece(Wire, frozen=True, kw_only=True):
+    """A piece of what an attempt printed, as it is kept (extension)."""
+
+    attempt: Count
+    stream: Literal["stdout", "stderr"]
+    from_: Count = msgspec.field(name="from")
+    """Byte offset of ``text`` in the stream of that attempt."""
+    text: str
+    """Anything a job may print: to be made harmless where it is shown."""
+    dropped: Count = 0
+    """Bytes lost to the log limit."""
+    timestamp: Timestamp
+    """When the hub received it."""

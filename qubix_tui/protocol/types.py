@@ -12,13 +12,16 @@ TIMESTAMP_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]
 MAX_SAFE_INTEGER: Final = 2**53
 """Integers beyond this do not survive a JavaScript client."""
 
+MAX_SENTENCE: Final = 1024
+"""Characters of a `Sentence`."""
+
 Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
 """A provider, job or worker id: 1 to 64 of ``A-Z a-z 0-9 . _ -``."""
 
 Name = Annotated[str, msgspec.Meta(pattern=LINE_PATTERN, max_length=128)]
 """One line for people, without control or bidirectional characters."""
 
-Sentence = Annotated[str, msgspec.Meta(pattern=LINE_PATTERN, max_length=1024)]
+Sentence = Annotated[str, msgspec.Meta(pattern=LINE_PATTERN, max_length=MAX_SENTENCE)]
 """One longer line for people: a message, a reason, a description."""
 
 Timestamp = Annotated[str, msgspec.Meta(pattern=TIMESTAMP_PATTERN)]

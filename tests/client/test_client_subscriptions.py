@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qubix_tui.client.subscriptions import Ask, Subscriptions
-from qubix_tui.protocol.events import Event, FleetSnapshot, JobSnapshot, ProviderSnapshot, Subscribed
+from qubix_tui.protocol.events import (
+    Event,
+    FleetSnapshot,
+    JobSnapshot,
+    JobsSnapshot,
+    ProviderSnapshot,
+    Subscribed,
+)
 from qubix_tui.protocol.requests import SubscribeOptions
 
 
@@ -185,6 +192,7 @@ SNAPSHOT_ENDS = [
     ("marketplace", FleetSnapshot(providers=[], page=2, pages=2)),
     ("provider:a", ProviderSnapshot(provider_id="a", page=3, pages=3)),
     ("job:j", JobSnapshot(job_id="j")),
+    ("job:*", JobsSnapshot(jobs=[], page=2, pages=2)),
 ]
 
 

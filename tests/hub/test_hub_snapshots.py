@@ -158,4 +158,4 @@ def test_history_replies_in_pages_with_the_id() -> None:
 def test_no_job_is_known() -> None:
     """Its snapshot says so."""
     (frame,) = snapshots.job("j1")
-    assert messages(frame)[0]["data"] == {"kind": "job_snapshot", "jobId": "j1", "job": None}
+    assert messages(frame)[0]["data"] == {"kind": "job_snapshot", "jobId": "j1", "job": None, "receipts": []}

@@ -36,6 +36,9 @@ NAMES: dict[type, str] = {
         finishedAt cancelRequestedAt pricePerHour costMicros result reason submittedBy""",
     records.Requirements: "gpuModel minGpuMemMb maxPricePerHour providerId simulated",
     records.JobProgress: "progress status message source etaSeconds elapsedSeconds costMicros",
+    records.Receipt: """jobId attempt providerId assignedAt startedAt endedAt status reason runningMs
+        pricePerHour costMicros""",
+    records.LogPiece: "attempt stream from text dropped timestamp",
 }
 """Every record of the contract, with its members in their order."""
 
@@ -94,7 +97,7 @@ EVENT_NAMES = {
     "JOB_LOGS": "jobId stream from text dropped timestamp",
     "JOB_COMPLETED": "jobId providerId status reason result costMicros timestamp",
     "job:assign": "jobId attempt workload params gpus timeoutSeconds",
-    "job:start": "jobId attempt leaseSeconds",
+    "job:start": "jobId attempt leaseSeconds marginSeconds",
     "job:stop": "jobId attempt reason graceSeconds",
 }
 
@@ -102,7 +105,8 @@ UPDATE_NAMES = {
     "snapshot": "providers page pages",
     "metrics": "providers",
     "provider_snapshot": "providerId provider metrics metricsTimestamp history page pages",
-    "job_snapshot": "jobId job",
+    "job_snapshot": "jobId job receipts",
+    "jobs_snapshot": "jobs page pages",
     "provider_updated": "provider",
     "provider_removed": "providerId",
     "job_created": "job",
