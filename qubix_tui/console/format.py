@@ -1,5 +1,6 @@
 """Values as text: fixed words for units, ``—`` for what is not known. No Textual in it."""
 
+import time
 import unicodedata
 from typing import Final
 
@@ -98,9 +99,54 @@ def format_rate(bytes_per_second: float | None) -> str:
     return f"{value / 1000:.1f}T/s"
 
 
+def format_count(value: float | None) -> str:
+    """Give a number of things, or of things a second, in at most six characters: ``0.4``, ``12.4k``."""
+    if value is None:
+        return UNKNOWN
+    if value < 1000:
+        return f"{value:.0f}" if value >= 99.95 or value == int(value) else f"{value:.1f}"
+    for unit in ("k", "M", "G"):
+        value /= 1000
+        if value < 999.95:
+            return f"{value:.1f}{unit}"
+    return f"{value / 1000:.1f}T"
+
+
+def format_bytes(value: float | None) -> str:
+    """Give a size in bytes: ``640B``, ``1.2M``."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:.0f}B" if value < 1000 else format_count(value)
+
+
+def format_latency(seconds: float | None) -> str:
+    """Give a short span: ``0.25ms``, ``10ms``, ``1.5s``."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds >= 1:
+        return f"{seconds:.1f}s"
+    milliseconds = seconds * 1000
+    return f"{milliseconds:.0f}ms" if milliseconds >= 10 else f"{milliseconds:.2g}ms"
+
+
 def format_price(per_hour: float | None) -> str:
     """Give a price per hour without its unit, which stands in the head of its column: ``0.45``."""
     return UNKNOWN if per_hour is None else f"{per_hour:.2f}"
+
+
+def format_money(micros: int | None) -> str:
+    """Give an amount of the hub's currency, from millionths: ``0.31``; four digits below a hundredth."""
+    if micros is None:
+        return UNKNOWN
+    amount = micros / 1_000_000
+    return f"{amount:.4f}" if 0 < amount < 0.01 else f"{amount:.2f}"
+
+
+def format_moment(moment: float, now: float) -> str:
+    """Give a moment in this machine's time zone: ``14:07:31``, with its date from a day of age on."""
+    local = time.localtime(moment)
+    clock = time.strftime("%H:%M:%S", local)
+    return clock if abs(now - moment) < DAY else f"{time.strftime('%Y-%m-%d', local)} {clock}"
 
 
 def format_gpus(count: int | None, model: str | None) -> str:

@@ -35,6 +35,7 @@ PERMITTED: Final[dict[str, frozenset[Role]]] = {
     "unsubscribe": _READERS,
     "provider:history": _READERS,
     "job:why": _READERS,
+    "hub:stats": _READERS,
     "provider:register": _PUBLISHERS,
     "provider:status": _PUBLISHERS,
     "GPU_METRICS_UPDATE": _PUBLISHERS,

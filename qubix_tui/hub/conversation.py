@@ -20,6 +20,7 @@ from qubix_tui.hub.outbox import Slot
 from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.providers import ProviderConnection
 from qubix_tui.hub.services import Services
+from qubix_tui.hub.statistics import statistics
 from qubix_tui.protocol import channels, events
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
 from qubix_tui.protocol.requests import (
@@ -229,6 +230,11 @@ def history(session: Conversation, request: Request) -> None:
     session.reserve().fill(snapshots.history(provider_id, points, request.id))
 
 
+def hub_stats(session: Conversation, request: Request) -> None:
+    """Tell what the hub itself does."""
+    session.reply(events.HUB_STATISTICS, statistics(session.services), request.id)
+
+
 def publish_metrics(session: Conversation, request: Request) -> None:
     """Take a sample of the connection's provider."""
     session.services.providers.publish_metrics(_entry(session, request), request.data, session.raw)
@@ -274,6 +280,7 @@ HANDLERS: dict[str, Handler] = {
     "audit:list": token_requests.list_audit,
     "enroll:new": token_requests.new_code,
     "enroll": token_requests.enroll,
+    "hub:stats": hub_stats,
 }
 """The handler of every type that a hub understands."""
 

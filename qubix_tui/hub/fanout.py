@@ -15,7 +15,7 @@ has got.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from qubix_tui.hub.outbox import Outbox
 from qubix_tui.hub.telemetry import Telemetry
@@ -65,6 +65,17 @@ class _Group:
         """How many of ``pending`` a member already has, or must not get: it joined later."""
 
 
+class Held:
+    """How many hear the channels of one kind."""
+
+    __slots__ = ("channels", "subscriptions")
+
+    def __init__(self) -> None:
+        self.channels = 0
+        """Different ones that somebody hears."""
+        self.subscriptions = 0
+
+
 class Fanout:
     """Publishes frames to subscribers. Made on, and used from, one event loop.
 
@@ -78,6 +89,7 @@ class Fanout:
         self._shared: dict[frozenset[str], _Group] = {}
         self._hearing: dict[str, dict[_Group, None]] = {}
         self._counts: dict[str, int] = {}
+        self._held: dict[str, Held] = {}
         self._dirty: dict[_Group, None] = {}
         self._flush_handle: asyncio.Handle | None = None
         self._flushed_at = -FLUSH_SECONDS
@@ -85,6 +97,11 @@ class Fanout:
     def subscriptions(self) -> list[tuple[str, int]]:
         """Give each channel key that has subscribers, with their number."""
         return list(self._counts.items())
+
+    @property
+    def held(self) -> Mapping[str, "Held"]:
+        """The subscriptions by kind of channel (`channels.kind_of`), counted as they come and go."""
+        return self._held
 
     def is_heard(self, channel: str) -> bool:
         """Whether anybody would get an event of ``channel``."""
@@ -94,7 +111,7 @@ class Fanout:
         """Let a subscriber hear a channel, from the next event on. Again is no error."""
         if channel in subscriber.channels:
             return
-        self._counts[channel] = self._counts.get(channel, 0) + 1
+        self._count_up(channel)
         group = subscriber.group
         if group is not None and isinstance(group.channels, set):
             group.channels.add(channel)
@@ -261,7 +278,16 @@ class Fanout:
         if not hearing:
             del self._hearing[channel]
 
+    def _count_up(self, channel: str) -> None:
+        count = self._counts[channel] = self._counts.get(channel, 0) + 1
+        held = self._held.setdefault(channels.kind_of(channel), Held())
+        held.subscriptions += 1
+        held.channels += count == 1
+
     def _count_down(self, channel: str) -> None:
         self._counts[channel] -= 1
+        held = self._held[channels.kind_of(channel)]
+        held.subscriptions -= 1
         if not self._counts[channel]:
             del self._counts[channel]
+            held.channels -= 1

@@ -240,6 +240,11 @@ class Admission:
         self._limits = limits
         self._counts = _Counts()
 
+    @property
+    def connections(self) -> int:
+        """Places taken."""
+        return self._counts.connections
+
     def arrive(self, address: str) -> Slot:
         """Take a slot for a connection that was accepted and has yet to shake hands.
 

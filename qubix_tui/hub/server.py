@@ -163,6 +163,7 @@ class Hub(Broadcasts):
         )
         return Services(
             clock=clock,
+            started_at=clock.monotonic(),
             engine=self._engine,
             access=self._access,
             credentials=Credentials(

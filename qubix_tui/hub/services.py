@@ -20,6 +20,8 @@ class Services:
     """What a session needs to answer its client."""
 
     clock: Clock
+    started_at: float
+    """When the hub started, by the monotonic clock."""
     engine: Engine
     access: Access
     credentials: Credentials

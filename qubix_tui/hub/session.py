@@ -294,6 +294,7 @@ class Session(ServerConnection):
     def write(self, data: bytes) -> None:
         """Hand whole frames to the transport; see the module's description for why that is safe."""
         if self.protocol.state is _OPEN and self.send_in_progress is None:
+            self.services.telemetry.bytes_sent += len(data)
             self.transport.write(data)
 
     def too_slow(self) -> None:
@@ -340,6 +341,7 @@ class Session(ServerConnection):
 
     def data_received(self, data: bytes) -> None:
         """Handle what came in, in turns with the other clients."""
+        self.services.telemetry.bytes_received += len(data)
         if self.opened and not self._turns.waiting:
             found = whole_message(data, 0)
             protocol = self.protocol

@@ -23,6 +23,8 @@ class Telemetry:
         auth_failures: Tokens refused.
         messages_sent: Deliveries by message type; add to it directly where many are sent at once.
         messages_received: Messages by type.
+        bytes_sent: Of frames handed to sockets.
+        bytes_received: Of frames from clients.
     """
 
     def __init__(self) -> None:
@@ -31,6 +33,8 @@ class Telemetry:
         self.auth_failures = 0
         self.messages_sent: Counter[str] = Counter()
         self.messages_received: Counter[str] = Counter()
+        self.bytes_sent = 0
+        self.bytes_received = 0
         self.broadcast_seconds = 0.0
         self.broadcast_counts = [0] * (len(BROADCAST_BOUNDS) + 1)
         """Flushes per interval between two bounds; the last is what lies beyond all."""

@@ -1,7 +1,7 @@
-"""What an operator is answered about a job that waits, and about tokens; and an agent about its own token."""
+"""What is answered about a job that waits, about tokens, and about the hub itself."""
 
 from qubix_tui.protocol.tokens import Role
-from qubix_tui.protocol.types import Count, Id, Name, Sentence, Timestamp, Wire
+from qubix_tui.protocol.types import Amount, Count, Id, Name, Sentence, Timestamp, Wire
 
 
 class MatchRule(Wire, frozen=True, kw_only=True):
@@ -98,3 +98,66 @@ class Enrolled(Wire, frozen=True, kw_only=True):
 
     token: Name
     provider_id: Id
+
+
+class TypeCount(Wire, frozen=True, kw_only=True):
+    """How many messages of one type."""
+
+    type: Name
+    count: Count
+
+
+class HeldSubscriptions(Wire, frozen=True, kw_only=True):
+    """How many hear the channels of one kind."""
+
+    kind: Name
+    """``marketplace``, ``provider:*`` or ``job:*``; ``provider:<id>`` and ``job:<id>`` stand for those of
+    all single providers and jobs."""
+    channels: Count
+    """Different ones that somebody hears."""
+    subscriptions: Count
+    """Held by all connections together."""
+
+
+class FlushBucket(Wire, frozen=True, kw_only=True):
+    """Flushes of the fan-out that took no longer than a bound, and longer than the one before it."""
+
+    seconds: Amount | None = None
+    """The bound; null for what is beyond all."""
+    count: Count
+
+
+class HubStatistics(Wire, frozen=True, kw_only=True):
+    """Answers ``hub:stats``: what the hub itself does. Counters begin at 0 when it starts."""
+
+    timestamp: Timestamp
+    """The hub's clock."""
+    version: Name
+    epoch: Name
+    """Of its history; it changes only when history is lost."""
+    uptime_seconds: Amount
+    connections: Count
+    """Open now, those that still shake hands included."""
+    max_connections: Count
+    """How many it allows."""
+    providers: Count
+    """That it knows, whether online or not."""
+    subscriptions: list[HeldSubscriptions] = []
+    sent: list[TypeCount] = []
+    """Deliveries: one for each client that a message went to."""
+    received: list[TypeCount] = []
+    sent_bytes: Count
+    """Of frames, after the handshake."""
+    received_bytes: Count
+    flushes: list[FlushBucket] = []
+    """How long it took to write what was published in the same moment to all who hear it."""
+    flush_seconds: Amount
+    """All flushes together."""
+    slow_clients: Count
+    """Cut because they did not read."""
+    rate_limited: Count
+    """Requests and connections that a limit refused."""
+    auth_failures: Count
+    """Tokens refused."""
+    store_bytes: Count | None = None
+    """What the store takes; null where it can't tell."""

@@ -53,6 +53,7 @@ _REQUEST_WORDS: Final = {
     "audit:list": "Ask what was done, or refused, about tokens and providers.",
     "enroll:new": "Make a code that lets one agent enroll.",
     "enroll": "Trade an enrollment code for a provider's token.",
+    "hub:stats": "Ask what the hub itself does: connections, messages, limits.",
 }
 
 _EVENT_WORDS: Final = {
@@ -94,6 +95,7 @@ _REPLIES: Final[dict[str, tuple[str, ...]]] = {
     "audit:list": ("audit",),
     "enroll:new": ("enrollment",),
     "enroll": ("enrolled",),
+    "hub:stats": ("hub_statistics",),
 }
 """What confirms a request; ``error`` may answer any."""
 

@@ -36,6 +36,12 @@ def wildcard_of(channel: str) -> str | None:
     return None
 
 
+def kind_of(channel: str) -> str:
+    """The kind that a channel is counted under: ``provider:<id>`` for any single provider's, else the key."""
+    wildcard = wildcard_of(channel)
+    return channel if wildcard is None else f"{wildcard[:-1]}<id>"
+
+
 def is_channel(key: str) -> bool:
     """Whether ``key`` is a well-formed channel key."""
     if key == MARKETPLACE:

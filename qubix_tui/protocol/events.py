@@ -5,7 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from qubix_tui.protocol import PING_EVERY_SECONDS, SILENCE_TIMEOUT_SECONDS
-from qubix_tui.protocol.answers import Audit, Enrolled, Enrollment, Issued, Match, Tokens
+from qubix_tui.protocol.answers import Audit, Enrolled, Enrollment, HubStatistics, Issued, Match, Tokens
 from qubix_tui.protocol.errors import ErrorCode
 from qubix_tui.protocol.records import (
     Headline,
@@ -349,6 +349,7 @@ TOKENS = "tokens"
 AUDIT = "audit"
 ENROLLMENT = "enrollment"
 ENROLLED = "enrolled"
+HUB_STATISTICS = "hub_statistics"
 ERROR = "error"
 PROVIDER_REGISTERED = "PROVIDER_REGISTERED"
 PROVIDER_STATUS_CHANGED = "PROVIDER_STATUS_CHANGED"
@@ -379,6 +380,7 @@ EVENTS: dict[str, Any] = {
     AUDIT: Audit,
     ENROLLMENT: Enrollment,
     ENROLLED: Enrolled,
+    HUB_STATISTICS: HubStatistics,
     ERROR: ErrorData,
     PROVIDER_REGISTERED: Provider,
     PROVIDER_STATUS_CHANGED: StatusChanged,

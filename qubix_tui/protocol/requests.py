@@ -227,6 +227,7 @@ SUBSCRIBE_PROVIDER = "subscribe:provider"
 SUBSCRIBE_JOB = "subscribe:job"
 UNSUBSCRIBE = "unsubscribe"
 PING = "ping"
+HUB_STATS = "hub:stats"
 
 SUBSCRIBES = frozenset({SUBSCRIBE_MARKETPLACE, SUBSCRIBE_PROVIDER, SUBSCRIBE_JOB})
 
@@ -257,10 +258,11 @@ REQUESTS: dict[str, type[Wire]] = {
     "audit:list": AuditRequest,
     "enroll:new": NewEnrollment,
     "enroll": Enroll,
+    HUB_STATS: Nothing,
 }
 """Every type that a hub understands, with the form of its ``data``."""
 
-OPTIONAL_DATA = SUBSCRIBES | {UNSUBSCRIBE, PING, "token:list", "audit:list", "enroll:new"}
+OPTIONAL_DATA = SUBSCRIBES | {UNSUBSCRIBE, PING, "token:list", "audit:list", "enroll:new", HUB_STATS}
 """The types whose ``data`` may be missing or null."""
 
 

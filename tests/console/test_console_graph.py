@@ -10,8 +10,9 @@ from rich.style import Style
 from textual.app import App, ComposeResult
 
 from qubix_tui.console.braille import ascii_rows, braille_rows, nice_ceiling
-from qubix_tui.console.provider_history import CPU, ProviderHistory, Window
+from qubix_tui.console.provider_history import CPU, ProviderHistory
 from qubix_tui.console.themes import THEMES
+from qubix_tui.console.time_series import Window
 from qubix_tui.console.widgets.graph import AXIS_WIDTH, Graph, GrowingScale, Mark, Trace, draw
 from qubix_tui.console.widgets.line_panel import Line
 from qubix_tui.protocol.records import Metrics

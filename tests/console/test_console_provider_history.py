@@ -6,13 +6,12 @@ from hypothesis import strategies as st
 
 from qubix_tui.console.provider_history import (
     CPU,
-    KEPT_SECONDS,
     MERGE_SECONDS,
     NET_RX,
     Metric,
     ProviderHistory,
-    Window,
 )
+from qubix_tui.console.time_series import KEPT_SECONDS, Window
 from qubix_tui.protocol.records import GpuHistoryPoint, GpuMetrics, HistoryPoint, Metrics
 from qubix_tui.protocol.types import to_timestamp
 

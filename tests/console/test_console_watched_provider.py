@@ -1,6 +1,7 @@
 """What the console knows of the provider it looks at, from the hub's messages."""
 
-from qubix_tui.console.provider_history import CPU, Window
+from qubix_tui.console.provider_history import CPU
+from qubix_tui.console.time_series import Window
 from qubix_tui.console.watched_provider import JobMark, WatchedProvider
 from qubix_tui.protocol import events
 from qubix_tui.protocol.events import (

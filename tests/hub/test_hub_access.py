@@ -19,6 +19,7 @@ READ = {
     "unsubscribe",
     "provider:history",
     "job:why",
+    "hub:stats",
 }
 PUBLISH = {
     "provider:register",

@@ -33,6 +33,7 @@ REPLIES: dict[str, set[str]] = {
     "token:list": {"tokens"},
     "audit:list": {"audit"},
     "enroll:new": {"enrollment"},
+    "hub:stats": {"hub_statistics"},
 }
 """What answers each type, beside `error`, which answers all."""
 

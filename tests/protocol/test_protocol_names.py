@@ -69,6 +69,7 @@ REQUEST_NAMES = {
     "audit:list": "limit",
     "enroll:new": "name",
     "enroll": "code workerId",
+    "hub:stats": "",
 }
 
 EVENT_NAMES = {
@@ -89,6 +90,9 @@ EVENT_NAMES = {
     "audit": "entries page pages",
     "enrollment": "code expiresAt",
     "enrolled": "token providerId",
+    "hub_statistics": """timestamp version epoch uptimeSeconds connections maxConnections providers
+        subscriptions sent received sentBytes receivedBytes flushes flushSeconds slowClients rateLimited
+        authFailures storeBytes""",
     "error": "code message field retryAfter",
     "PROVIDER_REGISTERED": NAMES[records.Provider],
     "PROVIDER_STATUS_CHANGED": "providerId status timestamp",

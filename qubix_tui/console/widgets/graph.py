@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from qubix_tui.console.braille import ASCII_FULL_CELL, FULL_CELL, ascii_rows, braille_rows, nice_ceiling
-from qubix_tui.console.provider_history import Window
+from qubix_tui.console.time_series import Window
 from qubix_tui.console.widgets.line_panel import Line, LinePanel, LineWidget
 
 LABEL_WIDTH: Final = 5
@@ -216,3 +216,12 @@ def _times(span_label: str, marks: Mapping[int, str], cells: int) -> list[tuple[
         ("".join(character for character, _ in members), style)
         for style, members in groupby(zip(line, styles, strict=True), key=itemgetter(1))
     ]
+
+
+def axis_label(value: float) -> str:
+    """Give a number that is 1, 2 or 5 times a power of ten in at most four cells: ``20k``, ``1M``."""
+    for unit in ("", "k", "M", "G"):
+        if value < 1000:
+            return f"{value:.0f}{unit}"
+        value /= 1000
+    return f"{value:.0f}T"

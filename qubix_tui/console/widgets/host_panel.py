@@ -6,7 +6,7 @@ from typing import Final
 from qubix_tui.console.format import UNKNOWN, format_duration, format_percent, format_rate, safe
 from qubix_tui.console.gpu_words import Fact
 from qubix_tui.console.provider_history import CPU, NET_RX, NET_TX, RAM
-from qubix_tui.console.widgets.graph import GrowingScale, Trace
+from qubix_tui.console.widgets.graph import GrowingScale, Trace, axis_label
 from qubix_tui.console.widgets.line_panel import Line, LinePanel
 from qubix_tui.console.widgets.tiles import MIN_HEIGHT, cut, tiles, widen
 from qubix_tui.console.widgets.timeline import Timeline
@@ -94,7 +94,7 @@ class HostPanel(LinePanel):
         down, up = ("in", "out") if self.ascii_only else ("↓", "↑")
         for name, metric in ((f"net{down:>2}", NET_RX), (f"net{up:>2}", NET_TX)):
             top = self._scales[metric].fit(timeline.history.highest(metric))
-            traces.append(timeline.trace(metric, name, top, _axis_label(top)))
+            traces.append(timeline.trace(metric, name, top, axis_label(top)))
         return traces
 
 
@@ -118,12 +118,3 @@ def _facts(metrics: Metrics, record: Provider | None) -> list[Fact]:
         Fact("up", f"{format_duration(metrics.uptime_seconds)}"),
         Fact("agent", cost),
     ]
-
-
-def _axis_label(rate: float) -> str:
-    """Give a rate that is 1, 2 or 5 times a power of ten in at most four cells: ``500``, ``20k``, ``1M``."""
-    for unit in ("", "k", "M", "G"):
-        if rate < 1000:
-            return f"{rate:.0f}{unit}"
-        rate /= 1000
-    return f"{rate:.0f}T"

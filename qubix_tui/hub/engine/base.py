@@ -151,6 +151,10 @@ class Engine(Protocol):
         """Give the offset of a channel's newest event; 0 when there was none. It never goes back."""
         ...
 
+    def size(self) -> int | None:
+        """Give the bytes that what is kept takes; None where that can't be told."""
+        ...
+
     def latest(self, channel: str, subject: str, value: bytes | None) -> None:
         """Keep the newest value of a subject (None forgets it). Never durable, never an event."""
         ...

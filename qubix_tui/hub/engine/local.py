@@ -66,6 +66,7 @@ class LocalEngine:
             max_bytes=max_bytes,
             max_offsets=max_channels * OFFSETS_PER_CHANNEL,
         )
+        self._path, self._log_path = path, path.with_name(f"{path.name}-wal")
         self._database = Database(path, clock or SystemClock(), limits)
         self._max_latest = max_channels
         self._latest: dict[tuple[str, str], bytes] = {}
@@ -134,6 +135,13 @@ class LocalEngine:
     def offset(self, channel: str) -> int:
         """Give the offset of a channel's newest event; see `Engine.offset`."""
         return self._database.offset(channel)
+
+    def size(self) -> int | None:
+        """Give the bytes of the database's files; see `Engine.size`."""
+        try:
+            return self._path.stat().st_size + self._log_path.stat().st_size
+        except FileNotFoundError:  # not open
+            return None
 
     def latest(self, channel: str, subject: str, value: bytes | None) -> None:
         """Keep the newest value of a subject (None forgets it); see `Engine.latest`."""

@@ -121,6 +121,10 @@ class MemoryEngine:
         """Give the offset of a channel's newest event; see `Engine.offset`."""
         return self._offsets.get(channel, self._forgotten_offset)
 
+    def size(self) -> int:
+        """Give the bytes of all events that are kept; see `Engine.size`."""
+        return self._bytes
+
     def latest(self, channel: str, subject: str, value: bytes | None) -> None:
         """Keep the newest value of a subject (None forgets it); see `Engine.latest`."""
         key = (channel, subject)
