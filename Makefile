@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak check bench screenshots docs clean
+.PHONY: demo test soak check bench screenshots snapshots docs clean
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "QUBIX needs Python 3.11 or newer; this is $$($(PYTHON) --version). Set PYTHON=…" >&2; exit 1; }
@@ -34,6 +34,10 @@ bench: .venv/ready
 
 screenshots: .venv/ready
 	@$(BIN)/python -m screenshots.make
+
+# The console's pictures as text that its tests compare with: look at the difference before committing it.
+snapshots: .venv/ready
+	@QUBIX_UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q -n 2 tests/console
 
 docs: .venv/ready
 	@$(BIN)/python -m qubix_tui.protocol.asyncapi > docs/asyncapi.yaml

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from qubix_tui import home
+from qubix_tui.console.options import FRAMES_PER_SECOND
 from qubix_tui.protocol import DEFAULT_PORT
 from qubix_tui.protocol.tokens import Role, is_token
 
@@ -76,6 +77,29 @@ def add_hub_options(parser: argparse.ArgumentParser, *, default: str | None = ar
 def add_display_options(parser: argparse.ArgumentParser, *, default: bool | str = argparse.SUPPRESS) -> None:
     """Add what the console takes; ``default`` as for `add_hub_options`."""
     parser.add_argument("--ascii", action="store_true", default=default, help="no glyphs beyond ASCII")
+    parser.add_argument(
+        "--read-only", action="store_true", default=default, help="offer nothing that changes anything"
+    )
+    parser.add_argument(
+        "--no-mouse", action="store_true", default=default, help="leave the mouse to the terminal"
+    )
+    parser.add_argument(
+        "--fps",
+        metavar="N",
+        type=_frames,
+        default=FRAMES_PER_SECOND if default is False else default,
+        help="paint changes at most N times a second (default: 10); 2 suits a slow link",
+    )
+
+
+def _frames(text: str) -> float:
+    try:
+        frames = float(text)
+    except ValueError:
+        frames = 0.0
+    if not 0.2 <= frames <= 60:
+        raise argparse.ArgumentTypeError(f"expected 0.2 to 60 times a second, not {text!r}")
+    return frames
 
 
 def asked_url(arguments: argparse.Namespace) -> str | None:

@@ -24,13 +24,13 @@ PROBE_SECONDS = 1.0
 def run(arguments: argparse.Namespace) -> int:
     """Open the console on the hub that is asked for or found; start one with an agent if there is none."""
     if asked_url(arguments) is not None:
-        return show(find_hub(arguments), ascii_only=arguments.ascii)
+        return show(find_hub(arguments), arguments)
     directory = home.home_dir()
     local = home.running_hub(home=directory) or DEFAULT_URL
     url, token = home.credentials_for(local, Role.OPERATOR, home=directory)
     target = Target(url, given_token(arguments) or token)
     if asyncio.run(answers(target)):
-        return show(target, ascii_only=arguments.ascii)
+        return show(target, arguments)
 
     from qubix_tui.cli import demo
 
@@ -50,29 +50,36 @@ async def answers(target: Target) -> bool:
 
 def show(
     target: Target,
+    arguments: argparse.Namespace,
     *,
     notices: tuple[str, ...] = (),
     news: Callable[[], str | None] | None = None,
-    ascii_only: bool = False,
 ) -> int:
     """Run the console until the user leaves it.
 
     Args:
         target: The hub to show.
+        arguments: What `add_display_options` defines.
         notices: Sentences to put on the screen first.
         news: Asked each second for another one.
-        ascii_only: Whether glyphs beyond ASCII are to be avoided.
 
     Returns:
         The exit code.
     """
     from qubix_tui.client import BadUrl, check_url
     from qubix_tui.console.app import QubixApp
+    from qubix_tui.console.options import Options
 
     try:
         check_url(target.url, token=target.token)
     except BadUrl as error:
         raise CommandError(str(error), EXIT_USAGE) from None
-    app = QubixApp(target.url, target.token, notices=notices, news=news, ascii_only=ascii_only)
-    app.run()
+    options = Options(
+        ascii_only=arguments.ascii,
+        read_only=arguments.read_only,
+        frames_per_second=arguments.fps,
+        directory=home.private_dir(home.home_dir() / "console"),
+    )
+    app = QubixApp(target.url, target.token, options=options, notices=notices, news=news)
+    app.run(mouse=not arguments.no_mouse)
     return app.return_code or 0

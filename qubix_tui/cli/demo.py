@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         url = stack.enter_context(local_hub(directory, notices))
         token = home.ensure_local_token(Role.OPERATOR, home=directory)
         news = stack.enter_context(local_agent(url, directory))
-        return show(Target(url, token), notices=tuple(notices), news=news, ascii_only=arguments.ascii)
+        return show(Target(url, token), arguments, notices=tuple(notices), news=news)
 
 
 @contextlib.contextmanager

@@ -6,33 +6,50 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import PurePath
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path, PurePath
 from typing import ClassVar, Final
 
-from textual.app import App, SystemCommand
+from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
+from textual.command import Provider
 
 from qubix_tui.client import CONSOLE, Connection, ConnectionState
 from qubix_tui.console import link_words
-from qubix_tui.console.columns import BY_KEY
 from qubix_tui.console.fleet import Fleet, News, Summary
-from qubix_tui.console.format import safe
+from qubix_tui.console.format import format_age, safe
 from qubix_tui.console.link_words import Words
-from qubix_tui.console.screens.fleet import SORTABLE, FleetScreen
+from qubix_tui.console.options import Options
+from qubix_tui.console.places import Place, Trail
+from qubix_tui.console.saving import Table, save_text, to_csv, to_json
+from qubix_tui.console.screens.base import ConsoleScreen
 from qubix_tui.console.screens.help import HelpScreen
-from qubix_tui.console.screens.provider import ProviderScreen
+from qubix_tui.console.screens.pick import Choice, PickScreen
 from qubix_tui.console.themes import DEFAULT_THEME, THEMES, variables_for
+from qubix_tui.console.views import BY_NAME, VIEWS
 from qubix_tui.protocol import channels
+from qubix_tui.protocol.tokens import Role
 
 DIGEST_SECONDS: Final = 1.0
 """How often the hub sends the fleet's headline metrics."""
 
 NOTICE_SECONDS: Final = 12.0
 
-MAX_LISTED: Final = 2000
-"""Providers offered in the palette: fuzzy search over more is not live any longer."""
+KEY_WORDS: Final = {
+    "enter": "enter",
+    "escape": "esc",
+    "pageup": "pgup",
+    "pagedown": "pgdn",
+    **{name: name for name in ("up", "down", "left", "right", "tab", "space", "home", "end")},
+}
+KEY_SIGNS: Final = {**KEY_WORDS, "enter": "↵", "up": "↑", "down": "↓", "left": "←", "right": "→"}
+
+
+def _commands() -> type[Provider]:
+    from qubix_tui.console.palette import ConsoleCommands
+
+    return ConsoleCommands
 
 
 class QubixApp(App[None]):
@@ -41,18 +58,40 @@ class QubixApp(App[None]):
     Args:
         url: The hub's address.
         token: Shown to it; None to look only.
+        options: How to show things, and what is allowed.
         notices: Sentences to say first.
         news: Asked each second for a sentence about what runs beside the console.
-        ascii_only: Whether glyphs beyond ASCII are to be avoided.
     """
 
     TITLE = "QUBIX"
-    CSS_PATH: ClassVar[list[str | PurePath]] = ["styles/app.tcss", "styles/fleet.tcss", "styles/help.tcss"]
+    CSS_PATH: ClassVar[list[str | PurePath]] = [
+        "styles/app.tcss",
+        "styles/dialogs.tcss",
+        "styles/fleet.tcss",
+        "styles/help.tcss",
+    ]
     ENABLE_COMMAND_PALETTE = True
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {_commands}
+    MODES = {view.name: view.screen for view in VIEWS}  # noqa: RUF012 - as Textual declares it
+    DEFAULT_MODE = VIEWS[0].name
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "retry", "try now", id="app.retry", tooltip="Try to reach the hub at once"),
-        Binding("t", "next_theme", "theme", id="app.theme", tooltip="The next theme"),
+        *(
+            Binding(view.key, f"go('{view.name}')", view.name, id=f"app.{view.name}", tooltip=view.tooltip)
+            for view in VIEWS
+        ),
+        Binding(
+            "minus",
+            "last_place",
+            "last view",
+            show=False,
+            key_display="-",
+            id="app.last",
+            tooltip="To where you were before, and back again",
+        ),
+        Binding("p", "pause", "pause", id="app.pause", tooltip="Hold the picture; what happens is counted"),
+        Binding("t", "next_theme", "theme", show=False, id="app.theme", tooltip="The next theme"),
         Binding("question_mark", "help", "help", key_display="?", id="app.help", tooltip="Every key"),
         Binding(
             "colon",
@@ -60,7 +99,7 @@ class QubixApp(App[None]):
             "palette",
             show=False,
             id="app.palette",
-            tooltip="Every command, by name",
+            tooltip="Every action and every provider, by name (also ctrl+p)",
         ),
         Binding("q", "quit", "quit", id="app.quit", tooltip="Leave"),
         Binding("ctrl+c", "quit", "quit", show=False, priority=True, id="app.interrupt", tooltip="Leave"),
@@ -71,28 +110,57 @@ class QubixApp(App[None]):
         url: str,
         token: str | None = None,
         *,
+        options: Options = Options(),  # noqa: B008 - it is immutable
         notices: Sequence[str] = (),
         news: Callable[[], str | None] | None = None,
-        ascii_only: bool = False,
     ) -> None:
         super().__init__(ansi_color="NO_COLOR" in os.environ)
         self.url = url
-        self.ascii_only = ascii_only
+        self.options = options
         self.connection = Connection(url, token=token, retry=CONSOLE)
         self.fleet = Fleet(self.connection.hub_time)
+        self.monotonic = time.monotonic
+        self.trail = Trail(Place(self.DEFAULT_MODE))
         self._notices = notices
         self._news = news
         self._lost_at: float | None = None
         self._was_open = False
         self._summary: tuple[float, Summary] | None = None
+        self._frozen: Fleet | None = None
+        self._end_state: Callable[[], None] = lambda: None
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = DEFAULT_THEME
 
     @property
+    def ascii_only(self) -> bool:
+        """Whether glyphs beyond ASCII are to be avoided."""
+        return self.options.ascii_only
+
+    @property
+    def frame_seconds(self) -> float:
+        """Changes are painted at most once in this time."""
+        return 1 / self.options.frames_per_second
+
+    @property
     def is_live(self) -> bool:
         """Whether the hub is heard."""
         return self.connection.state is ConnectionState.OPEN
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nothing may be changed: the user wants it so, or the hub would refuse it."""
+        return self.options.read_only or self.connection.role not in {None, Role.OPERATOR}
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the picture is held."""
+        return self._frozen is not None
+
+    @property
+    def picture(self) -> Fleet:
+        """The fleet to paint: as it is, or as it was when the picture was paused."""
+        return self._frozen or self.fleet
 
     @property
     def is_simulated(self) -> bool:
@@ -104,26 +172,35 @@ class QubixApp(App[None]):
         """What to run on a machine that is to be a provider."""
         return f"qubix-agent --hub {self.url}"
 
+    def clock(self) -> str:
+        """Give the time of day by the hub's clock, in this machine's time zone."""
+        return time.strftime("%H:%M:%S", time.localtime(self.fleet.now()))
+
     def fleet_summary(self) -> Summary:
         """Add the fleet up, at most twice a second."""
-        now = time.monotonic()
+        now = self.monotonic()
         if self._summary is None or now - self._summary[0] >= 0.45:
-            self._summary = now, self.fleet.summary()
+            self._summary = now, self.picture.summary()
         return self._summary[1]
 
     def standing(self) -> Words:
         """Say in a few words how fresh the data is."""
+        if self._frozen is not None:
+            age = format_age(self.fleet.now() - self._frozen.now())
+            waiting = self.fleet.change_count - self._frozen.change_count
+            glyph = "=" if self.ascii_only else "‖"
+            return Words(f"{glyph} paused {age}, {waiting} changes waiting", "warn")
         return link_words.standing(
-            self.connection, self.fleet.newest_at, lost_at=self._lost_at, ascii_only=self.ascii_only
+            self.connection,
+            self.fleet.newest_at,
+            lost_at=self._lost_at,
+            now=self.monotonic(),
+            ascii_only=self.ascii_only,
         )
 
     def trouble(self) -> str | None:
         """Say as a sentence what is wrong with the connection; None while it is open."""
-        return link_words.trouble(self.connection, lost_at=self._lost_at)
-
-    def get_default_screen(self) -> Screen[None]:
-        """Open on the fleet."""
-        return FleetScreen()
+        return link_words.trouble(self.connection, lost_at=self._lost_at, now=self.monotonic())
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Give Textual's own themes the colours that our style sheets ask for."""
@@ -148,20 +225,68 @@ class QubixApp(App[None]):
 
     def say(self, sentence: str) -> None:
         """Tell the user something: in a corner for a while, and among the events for good."""
-        self.fleet.tell(News(time.time(), None, sentence, "warn"))
+        self.fleet.tell(News(self.fleet.now(), None, sentence, "warn"))
         self.notify(safe(sentence), timeout=NOTICE_SECONDS, markup=False)
 
     def copy(self, text: str) -> None:
-        """Put a text into the clipboard, as far as the terminal lets us, and show it."""
+        """Put a text into the clipboard, as far as the terminal lets us, and into a file; say so."""
         self.copy_to_clipboard(text)
-        self.notify(f"{safe(text)}\nis in the clipboard, if your terminal allows it.", markup=False)
+        lines = text.splitlines() or [""]
+        shown = lines[0] if len(lines) == 1 else f"{lines[0]} and {len(lines) - 1} lines more"
+        kept = ""
+        if self.options.directory is not None:
+            path = self.options.directory / "clipboard.txt"
+            with contextlib.suppress(OSError):
+                path.write_text(f"{text}\n", encoding="utf-8")
+                kept = f" Should your terminal not allow that: {path}"
+        self.notify(f"{safe(shown)} is in the clipboard.{safe(kept)}", markup=False)
+
+    def save(self, table: Table | None) -> None:
+        """Ask in which form to save what is shown, then do it and say where it is."""
+        choices = [Choice("p", "picture (SVG)", self._save_picture)]
+        if table is not None:
+            count = f"{len(table.rows)} rows"
+            choices += [
+                Choice("c", f"table, {count} (CSV)", partial(self._save_table, table, ".csv", to_csv)),
+                Choice("j", f"table, {count} (JSON)", partial(self._save_table, table, ".json", to_json)),
+            ]
+
+        def chosen(do: Callable[[], None] | None) -> None:
+            if do is not None:
+                # The picture is to be of the screen, not of the question.
+                self.call_after_refresh(do)
+
+        self.push_screen(PickScreen("Save as", choices), chosen)
+
+    def go(self, place: Place) -> None:
+        """Show a place."""
+        self.trail.go(place)
+        self._show(place)
+
+    def go_back(self) -> None:
+        """Show the place that one came from; the view itself where that is not known."""
+        self._show(self.trail.back() or Place(self.trail.here.view))
 
     def open_provider(self, provider_id: str) -> None:
         """Show one provider."""
-        if isinstance(self.screen, ProviderScreen):
-            self.switch_screen(ProviderScreen(provider_id))
-        else:
-            self.push_screen(ProviderScreen(provider_id))
+        self.go(Place("fleet", provider_id))
+
+    def action_go(self, view: str) -> None:
+        """Go to a view."""
+        self.go(Place(view))
+
+    def action_last_place(self) -> None:
+        """Go to where one was before."""
+        if self.trail.before is not None:
+            self.go(self.trail.before)
+
+    def action_pause(self) -> None:
+        """Hold the picture, or let it go on."""
+        self._frozen = None if self._frozen is not None else self.fleet.frozen()
+        self._summary = None
+        screen = self.screen
+        if isinstance(screen, ConsoleScreen):
+            screen.pause_changed()
 
     def action_retry(self) -> None:
         """Try to reach the hub at once."""
@@ -175,38 +300,54 @@ class QubixApp(App[None]):
 
     def action_help(self) -> None:
         """Show every key of this screen."""
-        if not isinstance(self.screen, HelpScreen):
-            bindings = self.screen.active_bindings.values()
-            self.push_screen(HelpScreen(bindings, ascii_only=self.ascii_only))
+        bindings = self.screen.active_bindings.values()
+        self.push_screen(HelpScreen(bindings, ascii_only=self.ascii_only))
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        """Offer to retry only where there is something to."""
-        return action != "retry" or not self.is_live
+    def get_key_display(self, binding: Binding) -> str:
+        """Give how a key is called: as it is printed on keyboards, where there is a sign for it."""
+        names = KEY_WORDS if self.ascii_only else KEY_SIGNS
+        return names.get(binding.key) or super().get_key_display(binding)
 
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Give the palette's commands: ours, the columns to sort by, and every provider by name."""
-        yield SystemCommand("Help", "Every key of this screen", self.action_help)
-        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
-        yield SystemCommand(
-            "Save a picture", "This screen as SVG, into this directory", self.deliver_screenshot
-        )
-        yield SystemCommand("Quit", "Leave", self.action_quit)
-        if isinstance(screen, FleetScreen):
-            for key in SORTABLE:
-                title = "trouble" if key == "trouble" else BY_KEY[key].title.lower()
-                yield SystemCommand(
-                    f"Sort by {title}",
-                    "Order of the table",
-                    lambda key=key: screen.sort_by(key),
-                    discover=False,
-                )
-        for row in list(self.fleet.rows.values())[:MAX_LISTED]:
-            yield SystemCommand(
-                f"Open {safe(row.name)}",
-                row.record.id,
-                lambda provider_id=row.record.id: self.open_provider(provider_id),
-                discover=False,
-            )
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer what makes sense now: to retry where there is something to, to go where one is not."""
+        match action:
+            case "retry":
+                return not self.is_live
+            case "go":
+                return self.trail.here != Place(str(parameters[0]))
+            case "last_place":
+                return self.trail.before is not None
+            case _:
+                return True
+
+    def _show(self, place: Place) -> None:
+        if place.view != self.current_mode:
+            self.switch_mode(place.view)
+        if not (isinstance(self.screen, ConsoleScreen) and self.screen.place == place):
+            while len(self.screen_stack) > 1:
+                self.pop_screen()
+            detail = BY_NAME[place.view].detail
+            if detail is None and isinstance(self.screen, ConsoleScreen):
+                self.screen.aim(place.subject)
+            elif detail is not None and place.subject is not None:
+                self.push_screen(detail(place.subject))
+        self.screen.refresh_bindings()
+
+    def _save_picture(self) -> None:
+        self._save("screen", ".svg", self.export_screenshot(title=self.TITLE))
+
+    def _save_table(self, table: Table, suffix: str, write: Callable[[Table], str]) -> None:
+        self._save(table.name, suffix, write(table))
+
+    def _save(self, name: str, suffix: str, text: str) -> None:
+        places = [Path.cwd()] + ([self.options.directory] if self.options.directory is not None else [])
+        try:
+            path = save_text(name, suffix, text, places)
+        except OSError as error:
+            why = f"can't be saved in {places[0]}: {error.strerror or error}"
+            self.notify(f"This {why}. Start the console in a directory that you may write.", markup=False)
+        else:
+            self.notify(f"Saved as {safe(str(path))}", timeout=NOTICE_SECONDS, markup=False)
 
     def _ask_for_news(self) -> None:
         sentence = self._news() if self._news is not None else None
@@ -219,10 +360,10 @@ class QubixApp(App[None]):
                 self.fleet.tell(News(self.fleet.now(), None, "the hub is back", "ok"))
             self._lost_at, self._was_open = None, True
         elif self._was_open and self._lost_at is None and state is ConnectionState.RECONNECTING:
-            self._lost_at = time.monotonic()
+            self._lost_at = self.monotonic()
             why = self.connection.last_error or "the hub stopped answering"
             self.fleet.tell(News(self.fleet.now(), None, why, "hot"))
-        self.refresh_bindings()
+        self.screen.refresh_bindings()
 
     def _catch_signals(self) -> None:
         """End in order when the terminal is closed or somebody asks the process to end."""

@@ -7,7 +7,7 @@ hub's clock.
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 import msgspec
@@ -167,6 +167,8 @@ class Fleet:
         """When the hub received the newest sample of all."""
         self.is_loaded = False
         """Whether a whole snapshot has come."""
+        self.change_count = 0
+        """How often any row changed, came or went."""
         self._changed: set[str] = set()
         self._members_changed = False
         self._staged: dict[str, Provider] = {}
@@ -194,6 +196,15 @@ class Fleet:
         changed, self._changed = self._changed, set()
         members, self._members_changed = self._members_changed, False
         return changed, members
+
+    def frozen(self) -> "Fleet":
+        """Give the fleet as it is now: what comes later does not change it, and its time stands still."""
+        now = self.now()
+        copy = Fleet(lambda: now)
+        copy.rows = {key: replace(row, spark=row.spark.copy()) for key, row in self.rows.items()}
+        copy.news, copy.news_count = self.news.copy(), self.news_count
+        copy.newest_at, copy.is_loaded, copy.change_count = self.newest_at, self.is_loaded, self.change_count
+        return copy
 
     def tell(self, news: News) -> None:
         """Add something to the events."""
@@ -237,7 +248,7 @@ class Fleet:
             if row is not None:
                 row.measure(headline)
                 self.newest_at = max(self.newest_at or 0.0, row.sampled_at or 0.0)
-                self._changed.add(headline.provider_id)
+                self._touch(headline.provider_id)
 
     def _take_snapshot(self, page: FleetSnapshot) -> None:
         if page.page <= 1:
@@ -262,7 +273,7 @@ class Fleet:
                 row.reason = None
             row.record = provider
             row.version += 1
-        self._changed.add(provider.id)
+        self._touch(provider.id)
 
     def _take_status(self, change: StatusChanged) -> None:
         row = self.rows.get(change.provider_id)
@@ -272,7 +283,7 @@ class Fleet:
         row.record = _with_status(row.record, change)
         row.reason = status.reason
         row.version += 1
-        self._changed.add(change.provider_id)
+        self._touch(change.provider_id)
         if status.state is not old:
             why = f" ({status.reason})" if status.reason else ""
             style = {
@@ -289,6 +300,11 @@ class Fleet:
             self._tell(self.now(), provider_id, "removed", "stale")
             del self.rows[provider_id]
             self._members_changed = True
+            self.change_count += 1
+
+    def _touch(self, provider_id: str) -> None:
+        self._changed.add(provider_id)
+        self.change_count += 1
 
     def _tell(self, moment: float, provider_id: str, text: str, style: str) -> None:
         row = self.rows.get(provider_id)

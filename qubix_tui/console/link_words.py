@@ -1,6 +1,5 @@
 """How the connection to the hub does, in words. No Textual in it."""
 
-import time
 from typing import NamedTuple
 
 from qubix_tui.client import Connection, ConnectionState
@@ -18,7 +17,7 @@ class Words(NamedTuple):
 
 
 def standing(
-    connection: Connection, newest: float | None, *, lost_at: float | None, ascii_only: bool
+    connection: Connection, newest: float | None, *, lost_at: float | None, now: float, ascii_only: bool
 ) -> Words:
     """Say in a few words whether what is on the screen is of now.
 
@@ -26,6 +25,7 @@ def standing(
         connection: To the hub.
         newest: Hub time of the newest sample of all, seconds since the epoch; None before there was one.
         lost_at: `time.monotonic` when the connection was lost; None while it is open, or if it never was.
+        now: `time.monotonic` now.
         ascii_only: Whether glyphs beyond ASCII are to be avoided.
     """
     live, gone = ("o", "x") if ascii_only else ("●", "○")
@@ -42,10 +42,10 @@ def standing(
         case _:
             if lost_at is None:
                 return Words(f"{gone} no hub", "hot")
-            return Words(f"{gone} stale {format_age(time.monotonic() - lost_at)}", "hot")
+            return Words(f"{gone} stale {format_age(now - lost_at)}", "hot")
 
 
-def trouble(connection: Connection, *, lost_at: float | None) -> str | None:
+def trouble(connection: Connection, *, lost_at: float | None, now: float) -> str | None:
     """Say as a sentence what is wrong with the connection and what happens next; None while it is open."""
     url, why = safe(connection.url), safe(connection.last_error or "")
     match connection.state:
@@ -54,21 +54,21 @@ def trouble(connection: Connection, *, lost_at: float | None) -> str | None:
         case ConnectionState.CONNECTING:
             return f"Connecting to {url}."
         case ConnectionState.RECONNECTING if lost_at is not None:
-            age = format_duration(time.monotonic() - lost_at)
+            age = format_duration(now - lost_at)
             past = f"The hub at {url} stopped answering {age} ago; what you see is from then."
-            return f"{past} {_next(connection)}"
+            return f"{past} {_next(connection, now)}"
         case ConnectionState.RECONNECTING:
-            return f"No hub at {url}: {why}. {_next(connection)}"
+            return f"No hub at {url}: {why}. {_next(connection, now)}"
         case ConnectionState.DISCONNECTED:
             return f"{why[:1].upper()}{why[1:]}. Mend that, then press r to try again."
         case _:
             return f"Leaving {url}."
 
 
-def _next(connection: Connection) -> str:
+def _next(connection: Connection, now: float) -> str:
     """Say when the next attempt is."""
     allowed, attempt, at = connection.attempts_allowed, connection.attempt, connection.next_attempt_at
-    wait = None if at is None else f"{max(0.0, at - time.monotonic()):.0f}s (r: now)"
+    wait = None if at is None else f"{max(0.0, at - now):.0f}s (r: now)"
     if allowed is not None and attempt > allowed:
         spent = f"{allowed} attempts failed, it goes on every 30s"
         return f"{spent}." if wait is None else f"{spent}, next in {wait}."

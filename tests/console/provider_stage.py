@@ -6,6 +6,7 @@ from typing import Any
 from qubix_tui.client import ConnectionState
 from qubix_tui.console.app import QubixApp
 from qubix_tui.console.fleet import Fleet
+from qubix_tui.console.options import Options
 from qubix_tui.protocol import events
 from qubix_tui.protocol.events import Event, MetricsUpdate, ProviderSnapshot, StatusChanged
 from qubix_tui.protocol.records import (
@@ -36,6 +37,7 @@ class StandInConnection:
         self.attempts_allowed = 10
         self.next_attempt_at: float | None = None
         self.last_error: str | None = None
+        self.role: str | None = "operator"
         self.subscribed: list[str] = []
         self.asked: dict[str, dict[str, object]] = {}
         self.handlers: list[Callable[[Event], None]] = []
@@ -117,9 +119,11 @@ class StandInConnection:
         self.emit(events.PROVIDER_STATUS_CHANGED, change)
 
 
-def console(*, ascii_only: bool = False) -> tuple[QubixApp, StandInConnection]:
+def console(
+    *, ascii_only: bool = False, options: Options | None = None
+) -> tuple[QubixApp, StandInConnection]:
     """Make a console, and give the connection that stands in for its own."""
-    app = QubixApp("ws://localhost:3001", ascii_only=ascii_only)
+    app = QubixApp("ws://localhost:3001", options=options or Options(ascii_only=ascii_only))
     connection = StandInConnection()
     app.connection = connection  # type: ignore[assignment]
     app.fleet = Fleet(connection.hub_time)

@@ -38,7 +38,7 @@ def test_a_lost_hub_is_said_with_what_comes_next(attempt: int, seconds: float | 
     """What stopped, since when, how old what is shown is, and when it is tried again."""
     at = None if seconds is None else time.monotonic() + seconds
     lost = link(ConnectionState.RECONNECTING, attempt=attempt, next_attempt_at=at)
-    sentence = trouble(lost, lost_at=time.monotonic() - 12.5)
+    sentence = trouble(lost, lost_at=time.monotonic() - 12.5, now=time.monotonic())
     assert sentence is not None
     assert sentence.startswith(
         "The hub at ws://rack:3001 stopped answering 12s ago; what you see is from then. "
@@ -49,7 +49,7 @@ def test_a_lost_hub_is_said_with_what_comes_next(attempt: int, seconds: float | 
 def test_a_hub_that_never_answered_is_not_said_to_have_stopped() -> None:
     """Why it can't be reached, and what comes next."""
     never = link(ConnectionState.RECONNECTING, attempt=1, last_error="nothing listens there")
-    assert trouble(never, lost_at=None) == (
+    assert trouble(never, lost_at=None, now=time.monotonic()) == (
         "No hub at ws://rack:3001: nothing listens there. Attempt 1 of 10, under way."
     )
 
@@ -57,7 +57,7 @@ def test_a_hub_that_never_answered_is_not_said_to_have_stopped() -> None:
 def test_a_refusal_is_said_with_what_to_do() -> None:
     """Nothing is tried again by itself: the reason, and the key."""
     refused = link(ConnectionState.DISCONNECTED, last_error="the hub does not know this token")
-    assert trouble(refused, lost_at=None) == (
+    assert trouble(refused, lost_at=None, now=time.monotonic()) == (
         "The hub does not know this token. Mend that, then press r to try again."
     )
 
@@ -65,7 +65,7 @@ def test_a_refusal_is_said_with_what_to_do() -> None:
 def test_words_from_the_hub_can_not_steer_the_terminal() -> None:
     """A reason that a hub gave is escaped like all text from outside."""
     evil = link(ConnectionState.DISCONNECTED, last_error="go\x1b[2Jaway")
-    assert "\x1b" not in (trouble(evil, lost_at=None) or "")
+    assert "\x1b" not in (trouble(evil, lost_at=None, now=time.monotonic()) or "")
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,9 @@ def test_the_header_never_calls_the_past_live(
 ) -> None:
     """Live with the age of the newest sample; else since when what is shown is of the past."""
     lost_at = None if lost_seconds is None else time.monotonic() - lost_seconds
-    assert standing(link(state), newest, lost_at=lost_at, ascii_only=False) == (words, style)
-    plain = standing(link(state), newest, lost_at=lost_at, ascii_only=True).text
+    assert standing(link(state), newest, lost_at=lost_at, now=time.monotonic(), ascii_only=False) == (
+        words,
+        style,
+    )
+    plain = standing(link(state), newest, lost_at=lost_at, now=time.monotonic(), ascii_only=True).text
     assert plain == words.replace("●", "o").replace("○", "x")

@@ -1,5 +1,6 @@
 """One provider's screen, as a person sees it."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from rich.cells import cell_len
 from textual.pilot import Pilot
+from textual.screen import Screen
 from textual.widgets import Static
 
 from qubix_tui.client import ConnectionState
@@ -49,7 +51,8 @@ class Stage:
     async def lines(self) -> list[str]:
         """Give what is on the screen, once it is up to date."""
         await self.pilot.pause()
-        self.screen._flush()
+        self.screen._paint()
+        self.screen._on_tick()
         await self.pilot.pause()
         return [strip.text for strip in self.screen._compositor.render_strips()]
 
@@ -356,22 +359,39 @@ async def test_text_from_outside_is_shown_as_it_is() -> None:
 
 
 async def test_it_rests_behind_another_screen() -> None:
-    """Behind the help nothing is painted; what came meanwhile is there when it is in front again."""
+    """Behind another view nothing is painted; what came meanwhile is there when it is in front again."""
     async with stage() as shown:
         shown.connection.snapshot(record(), metrics())
         await shown.text()
         screen = shown.screen
-        made = screen.query_one(HostPanel)._made
-        await shown.pilot.press("question_mark")
+        shown.app.add_mode("other", Screen)
+        shown.app.switch_mode("other")
         await shown.pilot.pause()
         assert shown.app.screen is not screen
+        panel = screen.query_one(HostPanel)
+        panel.show = pytest.fail  # type: ignore[assignment]
         shown.connection.sample(NOW + 1, metrics(cpu_percent=99))
         await shown.pilot.pause(0.3)
-        assert screen.query_one(HostPanel)._made is made
-        await shown.pilot.press("escape")
+        del panel.show
+        shown.app.switch_mode("fleet")
         await shown.pilot.pause()
         assert shown.app.screen is screen
         assert "CPU  99%" in await shown.text()
+
+
+async def test_it_goes_on_behind_a_dialog() -> None:
+    """What is dimmed behind the help is still of now."""
+    async with stage() as shown:
+        shown.connection.snapshot(record(), metrics())
+        await shown.text()
+        screen = shown.screen
+        await shown.pilot.press("question_mark")
+        await shown.pilot.pause()
+        shown.connection.sample(NOW + 1, metrics(cpu_percent=99))
+        panel = screen.query_one(HostPanel)
+        async with asyncio.timeout(10):
+            while not any("CPU  99%" in panel.render_line(y).text for y in range(panel.size.height)):
+                await shown.pilot.pause(0.02)
 
 
 async def test_a_burst_is_painted_once() -> None:

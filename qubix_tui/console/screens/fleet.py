@@ -1,31 +1,29 @@
 """The fleet: the screen that the console opens on."""
 
-from typing import TYPE_CHECKING, ClassVar, Final, cast
+from collections.abc import Iterable
+from functools import partial
+from typing import ClassVar, Final
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from qubix_tui.console.columns import BY_KEY, COLUMNS
+from qubix_tui.console.command import Command
+from qubix_tui.console.fleet_export import fleet_table
 from qubix_tui.console.format import safe
-from qubix_tui.console.widgets.filter_bar import FilterBar
+from qubix_tui.console.query_eval import values_of
+from qubix_tui.console.saving import Table
+from qubix_tui.console.screens.base import ConsoleScreen
 from qubix_tui.console.widgets.fleet_table import FleetTable, SortOrder
+from qubix_tui.console.widgets.key_line import KeyLine
 from qubix_tui.console.widgets.news_feed import NewsFeed
 from qubix_tui.console.widgets.preview import Preview
+from qubix_tui.console.widgets.query_bar import QueryBar
 from qubix_tui.console.widgets.summary_bar import SummaryBar
 from qubix_tui.console.widgets.top_bar import TopBar
-
-if TYPE_CHECKING:
-    from qubix_tui.console.app import QubixApp
-
-FLUSH_SECONDS: Final = 0.1
-"""Changes are painted at most so often."""
-
-TICK_SECONDS: Final = 0.5
-"""How often ages are told anew."""
 
 SIDE_WIDTH: Final = 150
 BELOW_HEIGHT: Final = 40
@@ -34,16 +32,15 @@ BELOW_HEIGHT: Final = 40
 SORTABLE: Final = tuple(column.key for column in COLUMNS if column.key not in {"minute", "location"})
 
 
-class FleetScreen(Screen[None]):
+class FleetScreen(ConsoleScreen):
     """The live table of all providers, what is wrong first."""
+
+    VIEW = "fleet"
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter", key_display="/", id="fleet.filter", tooltip="Filter the table"),
         Binding("s", "sort", "sort", id="fleet.sort", tooltip="Sort by the next column (or click on a head)"),
         Binding("R", "reverse", "reverse", id="fleet.reverse", tooltip="Turn the order round"),
-        Binding(
-            "y", "copy", "copy", id="fleet.copy", tooltip="Copy the provider's id, or the agent's command"
-        ),
         Binding("escape", "clear", "clear", show=False, id="fleet.clear", tooltip="Clear the filter"),
     ]
 
@@ -53,46 +50,28 @@ class FleetScreen(Screen[None]):
         self._members_changed = False
         self._news_count = -1
 
-    @property
-    def console_app(self) -> "QubixApp":
-        """The app, as what it is."""
-        return cast("QubixApp", self.app)
-
     def compose(self) -> ComposeResult:
         """Put the screen together."""
         app = self.console_app
         yield TopBar("fleet", app.url, ascii_only=app.ascii_only)
         yield Static(id="banner", markup=False)
         yield SummaryBar(ascii_only=app.ascii_only)
-        yield FilterBar(id="query")
+        yield QueryBar(self._values, id="query")
         with Horizontal(id="body"):
             yield FleetTable(app.fleet, ascii_only=app.ascii_only, id="table")
             yield Static(id="empty", markup=False)
             yield Preview(ascii_only=app.ascii_only)
         yield NewsFeed(ascii_only=app.ascii_only)
-        yield Footer(show_command_palette=False)
+        yield KeyLine(ascii_only=app.ascii_only)
 
     def on_mount(self) -> None:
-        """Begin to paint what the fleet learns."""
-        self._flush_timer = self.set_interval(FLUSH_SECONDS, self._flush)
-        self._tick_timer = self.set_interval(TICK_SECONDS, self._tick)
+        """Begin at the table."""
         self.query_one(FleetTable).focus()
-        self._members_changed = True
-        self._flush()
-        self._tick()
-
-    def on_screen_suspend(self) -> None:
-        """Rest while another screen is in front."""
-        self._flush_timer.pause()
-        self._tick_timer.pause()
 
     def on_screen_resume(self) -> None:
-        """Go on with what came meanwhile."""
-        self._flush_timer.resume()
-        self._tick_timer.resume()
+        """Whoever came or went meanwhile is to be seen at once."""
         self._members_changed = True
-        self._flush()
-        self._tick()
+        self._ticks = 0
 
     def on_resize(self) -> None:
         """Put the preview where there is room for it."""
@@ -103,7 +82,7 @@ class FleetScreen(Screen[None]):
 
     def action_filter(self) -> None:
         """Go to the filter."""
-        self.query_one(FilterBar).edit()
+        self.query_one(QueryBar).edit()
 
     def action_sort(self) -> None:
         """Sort by the next column."""
@@ -122,23 +101,32 @@ class FleetScreen(Screen[None]):
         table.order = SortOrder(table.order.key, not table.order.reverse)
         self._show_count()
 
-    def action_copy(self) -> None:
-        """Copy the selected provider's id, or, where there is none, the command that adds one."""
-        chosen = self.query_one(FleetTable).cursor_id
-        self.console_app.copy(chosen or self.console_app.agent_command)
+    def copied(self) -> str:
+        """Give the selected provider's id, or, where there is none, the command that adds one."""
+        return self.query_one(FleetTable).cursor_id or self.console_app.agent_command
+
+    def commands(self) -> Iterable[Command]:
+        """Give the columns to sort by."""
+        for key in SORTABLE:
+            yield Command(f"Sort by {_title(key)}", "Order of the table", partial(self.sort_by, key))
+
+    def saved(self) -> Table:
+        """Give the rows that the table has now, in their order."""
+        table = self.query_one(FleetTable)
+        return fleet_table(table.fleet.rows[key] for key in table.ids if key in table.fleet.rows)
 
     def action_clear(self) -> None:
         """Clear the filter, and go back to the table."""
-        self.query_one(FilterBar).clear()
+        self.query_one(QueryBar).ask("")
         self.query_one(FleetTable).focus()
 
-    @on(FilterBar.Changed)
-    def _filter_changed(self, event: FilterBar.Changed) -> None:
+    @on(QueryBar.Changed)
+    def _filter_changed(self, event: QueryBar.Changed) -> None:
         self.query_one(FleetTable).show_only(event.predicate)
         self._show_count()
         self._show_body()
 
-    @on(FilterBar.Left)
+    @on(QueryBar.Left)
     def _filter_left(self) -> None:
         self.query_one(FleetTable).focus()
 
@@ -150,7 +138,7 @@ class FleetScreen(Screen[None]):
     def _cursor_moved(self) -> None:
         self._show_preview()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Paint what changed since the last time, where it can be seen."""
         app, table = self.console_app, self.query_one(FleetTable)
         changed, members = app.fleet.take_changes()
@@ -165,13 +153,12 @@ class FleetScreen(Screen[None]):
             self._news_count = app.fleet.news_count
             self.query_one(NewsFeed).show(list(app.fleet.news)[:-51:-1])
 
-    def _tick(self) -> None:
-        """Tell the time: freshness every half second; order, sums and ages every second."""
+    def tick(self) -> None:
+        """Tell the time: whether the hub is there every half second; order, sums and ages every second."""
         app = self.console_app
         self._ticks += 1
-        self.query_one(TopBar).show(app.standing(), simulated=app.is_simulated)
         self._show_banner()
-        if self._ticks % 2:
+        if self._ticks % 2 == 0 or app.is_paused:
             return
         is_past = not app.is_live
         table = self.query_one(FleetTable)
@@ -179,8 +166,15 @@ class FleetScreen(Screen[None]):
         self._sort()
         table.refresh_ages()
         if app.fleet.is_loaded:  # before, nothing is known: no sums, rather than sums of nothing
-            self.query_one(SummaryBar).show(app.fleet_summary(), stale=is_past)
+            self.query_one(SummaryBar).show(app.fleet_summary(), app.fleet.now(), stale=is_past)
         self._show_preview()
+
+    def pause_changed(self) -> None:
+        """Hold the table's picture too, or let it go on."""
+        self.query_one(FleetTable).fleet = self.console_app.picture
+        self._members_changed = True
+        self._ticks = 0
+        super().pause_changed()
 
     def _sort(self) -> None:
         self._members_changed = False
@@ -211,7 +205,7 @@ class FleetScreen(Screen[None]):
         app = self.console_app
         trouble = app.trouble()
         if app.fleet.rows:
-            return f"Nothing matches {safe(self.query_one(FilterBar).query_text)}.\n\nEsc clears the filter."
+            return f"Nothing matches {safe(self.query_one(QueryBar).query_text)}.\n\nEsc clears the filter."
         if trouble is not None:
             return trouble
         if not app.fleet.is_loaded:
@@ -225,15 +219,13 @@ class FleetScreen(Screen[None]):
     def _show_count(self) -> None:
         table, total = self.query_one(FleetTable), len(self.console_app.fleet.rows)
         if not total:
-            self.query_one(FilterBar).show_count("")
+            self.query_one(QueryBar).show_count("")
             return
         shown = len(table.ids)
-        title = {"trouble": "trouble", "minute": "use"}.get(
-            table.order.key, BY_KEY[table.order.key].title.lower()
-        )
+        title = _title(table.order.key)
         turned = ", reversed" if table.order.reverse else ""
         count = f"{shown} of {total}" if shown != total else f"{total}"
-        self.query_one(FilterBar).show_count(f"{count}, by {title}{turned}")
+        self.query_one(QueryBar).show_count(f"{count}, by {title}{turned}")
 
     def _write(self, selector: str, words: str) -> None:
         """Put words on the screen if they are not there already: each change costs a layout."""
@@ -241,9 +233,17 @@ class FleetScreen(Screen[None]):
         if line.content != words:
             line.update(words)
 
+    def _values(self, field: str) -> list[str]:
+        return values_of(self.console_app.fleet.rows.values(), field)
+
     def _show_preview(self) -> None:
         if not (self.has_class("-side") or self.has_class("-below")):
             return
         app, table = self.console_app, self.query_one(FleetTable)
-        row = app.fleet.rows.get(table.cursor_id) if table.cursor_id is not None else None
-        self.query_one(Preview).show(row, app.fleet.now(), stale=not app.is_live)
+        row = app.picture.rows.get(table.cursor_id) if table.cursor_id is not None else None
+        self.query_one(Preview).show(row, app.picture.now(), stale=not app.is_live)
+
+
+def _title(key: str) -> str:
+    """Give what people call a column."""
+    return {"trouble": "trouble", "minute": "use"}.get(key, BY_KEY[key].title.lower())

@@ -15,8 +15,10 @@ from qubix_tui.console.columns import GLYPHS
 FILTER_HELP = (
     ("barn", "name, id, GPU, location or state has it"),
     ("state:busy gpu:4090", "and all terms must hold"),
-    ("temp>80 price<0.5 vram>=24", "also use cpu ram power gpus"),
-    ("-name:lab", "a minus turns a term round"),
+    ("temp>80 price<0.5 vram>=24", "comparisons: never true where the value is not known"),
+    ("-name:lab", "a minus, or not, turns a term round"),
+    ("job:* or (temp>80 use<5)", "job:* is any that is known; or, and, parentheses"),
+    ('location:"New York"', "quotes around blanks"),
 )
 
 

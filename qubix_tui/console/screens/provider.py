@@ -2,20 +2,21 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Final, cast
+from typing import ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from qubix_tui.client import ConnectionState
 from qubix_tui.console.fleet import STALE_SECONDS
 from qubix_tui.console.format import format_age, format_gpus, safe
+from qubix_tui.console.screens.base import ConsoleScreen
 from qubix_tui.console.watched_provider import WatchedProvider
 from qubix_tui.console.widgets.gpu_grid import COMFORTABLE_HEIGHT, GpuGrid, arrange
 from qubix_tui.console.widgets.graph import Mark
 from qubix_tui.console.widgets.host_panel import HostPanel
+from qubix_tui.console.widgets.key_line import KeyLine
 from qubix_tui.console.widgets.provider_header import HEIGHT as HEADER_HEIGHT
 from qubix_tui.console.widgets.provider_header import SILENT_SECONDS, ProviderHeader, Standing
 from qubix_tui.console.widgets.timeline import Timeline
@@ -24,14 +25,8 @@ from qubix_tui.protocol import channels
 from qubix_tui.protocol.events import Event
 from qubix_tui.protocol.records import GpuInfo, GpuMetrics
 
-if TYPE_CHECKING:
-    from qubix_tui.console.app import QubixApp
-
 MAX_GPUS: Final = 64
 """More panels than this are not made, whatever a provider says it has."""
-
-FLUSH_SECONDS: Final = 0.1
-"""The screen is brought up to date at most once in this time."""
 
 TICK_SECONDS: Final = 1.0
 """How often ages are told anew, and graphs move on, when nothing comes."""
@@ -51,17 +46,17 @@ CHROME_HEIGHT: Final = 1 + HEADER_HEIGHT + 1
 """Lines for the top bar, the header and the footer."""
 
 
-class ProviderScreen(Screen[None]):
+class ProviderScreen(ConsoleScreen):
     """One provider, live.
 
     Args:
         provider_id: Whom to show; the hub need not know it (yet).
     """
 
+    VIEW = "fleet"
     CSS_PATH = "../styles/provider.tcss"
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "back", "back", id="provider.back", tooltip="Back to where you came from"),
         Binding("g", "toggle_span", "1/10 min", id="provider.span", tooltip="Show one minute or ten"),
         Binding("1", "show_span(60)", "1 min", id="provider.minute", show=False, tooltip="The last minute"),
         Binding("2", "show_span(600)", "10 min", id="provider.minutes", show=False, tooltip="The last ten"),
@@ -73,14 +68,13 @@ class ProviderScreen(Screen[None]):
         self._span = TEN_MINUTES
         self._watched = WatchedProvider(provider_id)
         self._end_state: Callable[[], None] | None = None
-        self._flush_waits = False
+        self._is_stale_picture = True
         self._flushed_at = 0.0
-        self._is_shown = False
 
     @property
-    def console_app(self) -> "QubixApp":
-        """The app, as what it is."""
-        return cast("QubixApp", self.app)
+    def subject(self) -> str:
+        """Whom it shows."""
+        return self.provider_id
 
     def compose(self) -> ComposeResult:
         """Put the screen together."""
@@ -92,7 +86,7 @@ class ProviderScreen(Screen[None]):
         host = HostPanel(ascii_only=ascii_only)
         yield GpuGrid(palette=host)
         yield host
-        yield Footer()
+        yield KeyLine(ascii_only=ascii_only)
 
     def on_mount(self) -> None:
         """Begin with what the fleet knows, and ask the hub for the rest."""
@@ -104,9 +98,6 @@ class ProviderScreen(Screen[None]):
         self._end_state = app.connection.on_state(self._on_connection_state)
         # Not recovered by offset: after each reconnect the snapshot fills what the graphs have missed.
         app.connection.subscribe(channels.provider_channel(self.provider_id), snapshot=True, recover=False)
-        self._tick_timer = self.set_interval(TICK_SECONDS, self._tick)
-        self._is_shown = True
-        self._flush()
 
     def on_unmount(self) -> None:
         """Stop following it."""
@@ -116,24 +107,9 @@ class ProviderScreen(Screen[None]):
         if self._end_state is not None:
             self._end_state()
 
-    def on_screen_suspend(self) -> None:
-        """Leave the picture as it is while another screen is in front; what comes is still taken in."""
-        self._is_shown = False
-        self._tick_timer.pause()
-
-    def on_screen_resume(self) -> None:
-        """Go on with what came meanwhile."""
-        self._is_shown = True
-        self._tick_timer.resume()
-        self._flush()
-
     def on_resize(self) -> None:
         """Share the room of the new size."""
         self._share_room()
-
-    def action_back(self) -> None:
-        """Go back to where this was opened from."""
-        self.app.pop_screen()
 
     def action_toggle_span(self) -> None:
         """Show the other span."""
@@ -142,33 +118,35 @@ class ProviderScreen(Screen[None]):
     def action_show_span(self, seconds: float) -> None:
         """Show the last so many seconds."""
         self._span = seconds
-        self._flush()
+        self._is_stale_picture = True
+        self.update()
+
+    def copied(self) -> str:
+        """Give its id."""
+        return self.provider_id
+
+    def flush(self) -> None:
+        """Bring everything up to date, if anything came since the last time."""
+        if self._is_stale_picture:
+            self._paint()
+
+    def tick(self) -> None:
+        """Tell ages anew; move the graphs on unless samples do that."""
+        if self.console_app.is_paused:
+            return
+        if time.monotonic() - self._flushed_at >= 0.9 * TICK_SECONDS:
+            self._paint()
+        self._show_header()
 
     def _on_event(self, event: Event) -> None:
-        if self._watched.take(event):
-            self._flush_soon()
+        self._is_stale_picture |= self._watched.take(event)
 
     def _on_connection_state(self, _state: ConnectionState) -> None:
-        self._flush_soon()
+        self._is_stale_picture = True
 
-    def _flush_soon(self) -> None:
-        if not self._flush_waits and self._is_shown:
-            self._flush_waits = True
-            self.set_timer(max(0.001, self._flushed_at + FLUSH_SECONDS - time.monotonic()), self._flush)
-
-    def _tick(self) -> None:
-        """Tell ages anew; move the graphs on unless samples do that."""
-        if time.monotonic() - self._flushed_at >= 0.9 * TICK_SECONDS:
-            self._flush()
-        else:
-            self._show_header()
-
-    def _flush(self) -> None:
-        """Bring everything on the screen up to date."""
-        self._flush_waits = False
+    def _paint(self) -> None:
+        self._is_stale_picture = False
         self._flushed_at = time.monotonic()
-        if not self._is_shown:
-            return
         watched = self._watched
         grid = self.query_one(GpuGrid)
         grid.match(self._gpu_count())
@@ -192,11 +170,9 @@ class ProviderScreen(Screen[None]):
         self._share_room()
         self.query_one("#gpu-note", Static).update(safe(note or ""), layout=False)
         self.set_class(watched.record is None and watched.metrics is None, "-unknown")
-        self._show_header()
 
     def _show_header(self) -> None:
         app, watched = self.console_app, self._watched
-        self.query_one(TopBar).show(app.standing(), simulated=app.is_simulated)
         self.query_one(ProviderHeader).show(
             Standing(
                 provider_id=self.provider_id,

@@ -16,7 +16,7 @@ from textual.strip import Strip
 
 from qubix_tui.console.columns import BY_KEY, GAP, Column, Paint, Piece, fit, sort_key
 from qubix_tui.console.fleet import Fleet
-from qubix_tui.console.query import Predicate
+from qubix_tui.console.query_eval import Predicate
 from qubix_tui.console.widgets.line_panel import TO_ASCII
 
 HEAD_LINES = 1
@@ -46,8 +46,8 @@ class FleetTable(ScrollView, can_focus=True):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Up", show=False, id="fleet.up", tooltip="One provider up"),
-        Binding("down,j", "move(1)", "Down", show=False, id="fleet.down", tooltip="One provider down"),
+        Binding("up", "move(-1)", "Up", show=False, id="fleet.up", tooltip="One provider up"),
+        Binding("down", "move(1)", "Down", show=False, id="fleet.down", tooltip="One provider down"),
         Binding("pageup", "page(-1)", "Page up", show=False, id="fleet.page-up", tooltip="One page up"),
         Binding(
             "pagedown", "page(1)", "Page down", show=False, id="fleet.page-down", tooltip="One page down"
@@ -95,7 +95,8 @@ class FleetTable(ScrollView, can_focus=True):
 
     def __init__(self, fleet: Fleet, *, ascii_only: bool = False, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
-        self._fleet = fleet
+        self.fleet = fleet
+        """What it shows, as it is or as it was when the picture was paused."""
         self._ascii_only = ascii_only
         self._predicate: Predicate | None = None
         self._ids: list[str] = []
@@ -126,7 +127,7 @@ class FleetTable(ScrollView, can_focus=True):
 
     def sort_rows(self) -> None:
         """Filter and sort anew. The cursor stays on its provider."""
-        rows = self._fleet.rows.values()
+        rows = self.fleet.rows.values()
         predicate = self._predicate
         chosen = list(rows) if predicate is None else [row for row in rows if predicate(row)]
         chosen.sort(key=sort_key(BY_KEY[self.order.key], reverse=self.order.reverse))
@@ -249,10 +250,10 @@ class FleetTable(ScrollView, can_focus=True):
         return Strip(segments).adjust_cell_length(width, plain)
 
     def _row(self, provider_id: str, width: int) -> Strip:
-        row = self._fleet.rows.get(provider_id)
+        row = self.fleet.rows.get(provider_id)
         if row is None:  # it left since the last sorting
             return Strip.blank(width, self.rich_style)
-        now = self._fleet.now()
+        now = self.fleet.now()
         selected = provider_id == self._cursor_id
         second = int(now * 2)
         cached = self._strips.get(provider_id)

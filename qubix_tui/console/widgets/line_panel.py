@@ -98,6 +98,7 @@ class LinePanel(LineWidget):
         "panel--fill",
         "panel--axis",
         "panel--mark",
+        "panel--key",
         "panel--ok",
         "panel--busy",
         "panel--warn",

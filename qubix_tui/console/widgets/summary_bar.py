@@ -25,10 +25,19 @@ class SummaryBar(LinePanel):
         super().__init__(ascii_only=ascii_only)
         self._summary: Summary | None = None
         self._trend: deque[float | None] = deque(maxlen=TREND_COLUMNS)
+        self._second = 0
 
-    def show(self, summary: Summary, *, stale: bool) -> None:
-        """Show the fleet added up. Called once a second: the trend has a column for each call."""
-        self._trend.append(None if stale else summary.use)
+    def show(self, summary: Summary, now: float, *, stale: bool) -> None:
+        """Show the fleet added up.
+
+        Args:
+            summary: The sums.
+            now: Hub time, seconds since the epoch: the trend has a column for each second.
+            stale: Whether the hub is gone.
+        """
+        if int(now) != self._second:
+            self._second = int(now)
+            self._trend.append(None if stale else summary.use)
         self._summary = summary
         self.changed(stale=stale)
 

@@ -1,6 +1,5 @@
 """The first line of every screen: where you are, which hub, how fresh, what time."""
 
-import time
 from collections.abc import Sequence
 
 from rich.cells import cell_len
@@ -23,14 +22,14 @@ class TopBar(LinePanel):
         self._simulated = False
         self._clock = ""
 
-    def show(self, standing: Words, *, simulated: bool) -> None:
+    def show(self, standing: Words, *, simulated: bool, clock: str) -> None:
         """Show how fresh the data is; drawn anew only where something changed.
 
         Args:
             standing: The words for it.
             simulated: Whether any of it is made up.
+            clock: The time of day.
         """
-        clock = time.strftime("%H:%M:%S")
         if (standing, simulated, clock) != (self._standing, self._simulated, self._clock):
             self._standing, self._simulated, self._clock = standing, simulated, clock
             self.changed()
