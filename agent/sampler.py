@@ -94,6 +94,8 @@ def combine(host: HostReading, reading: GpuReading) -> Metrics:
     counted = [gpu for gpu in own + shared if gpu.mem_total_mb is not None]
     return Metrics(
         cpu_percent=host.cpu_percent,
+        cpu_core_percents=host.cpu_core_percents,
+        cpu_mhz=host.cpu_mhz,
         ram_percent=host.ram_percent,
         gpu_percent=round(sum(use) / len(use), 1) if use else None,
         gpu_temp=max(temperatures, default=None),
@@ -101,12 +103,19 @@ def combine(host: HostReading, reading: GpuReading) -> Metrics:
         gpu_mem_total_mb=sum(gpu.mem_total_mb or 0 for gpu in counted) if counted else None,
         ram_used_mb=host.ram_used_mb,
         ram_total_mb=host.ram_total_mb,
+        swap_used_mb=host.swap_used_mb,
+        swap_total_mb=host.swap_total_mb,
         cpu_temp=host.cpu_temp,
         load1=host.load1,
         net_rx_bytes_per_sec=host.net_rx_bytes_per_sec,
         net_tx_bytes_per_sec=host.net_tx_bytes_per_sec,
         disk_percent=host.disk_percent,
+        disk_used_mb=host.disk_used_mb,
+        disk_total_mb=host.disk_total_mb,
+        disk_read_bytes_per_sec=host.disk_read_bytes_per_sec,
+        disk_write_bytes_per_sec=host.disk_write_bytes_per_sec,
         uptime_seconds=host.uptime_seconds,
+        limit=host.limit,
         gpus=gpus,
         gpu_note=reading.note,
     )

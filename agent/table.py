@@ -15,12 +15,23 @@ def lines(metrics: Metrics) -> Iterator[str]:
     yield _line("sample", f"{_text(metrics.seq)}  {_text(metrics.sampled_at)}")
     yield _line(
         "cpu",
-        f"{_text(metrics.cpu_percent, '%')}  {_text(metrics.cpu_temp, '°C')}  load {_text(metrics.load1)}",
+        f"{_text(metrics.cpu_percent, '%')}  {_text(metrics.cpu_temp, '°C')}  "
+        f"{_text(metrics.cpu_mhz, ' MHz')}  load {_text(metrics.load1)}",
     )
+    if metrics.cpu_core_percents is not None:
+        yield _line("cores", " ".join(f"{core}%" for core in metrics.cpu_core_percents))
     yield _line("ram", _memory(metrics.ram_used_mb, metrics.ram_total_mb, metrics.ram_percent))
+    yield _line("swap", _memory(metrics.swap_used_mb, metrics.swap_total_mb, None))
+    if metrics.limit is not None:
+        yield _line("limit", f"CPU and memory as far as the {metrics.limit} allows")
     rx, tx = metrics.net_rx_bytes_per_sec, metrics.net_tx_bytes_per_sec
     yield _line("network", f"in {_text(rx, ' B/s')}  out {_text(tx, ' B/s')}")
-    yield _line("disk", _text(metrics.disk_percent, "%"))
+    read, written = metrics.disk_read_bytes_per_sec, metrics.disk_write_bytes_per_sec
+    yield _line(
+        "disk",
+        f"{_memory(metrics.disk_used_mb, metrics.disk_total_mb, metrics.disk_percent)}  "
+        f"read {_text(read, ' B/s')}  written {_text(written, ' B/s')}",
+    )
     yield _line("uptime", _text(metrics.uptime_seconds, " s"))
     yield _line(
         "gpus",

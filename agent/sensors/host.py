@@ -1,36 +1,28 @@
-"""The machine itself, by psutil: CPU, memory, temperature, network, disk, uptime."""
+"""The machine itself: CPU, memory, temperature, network, disk, uptime, within the limits that hold for it."""
 
-import logging
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import psutil
 
-from agent.sensors.base import MIB, Monotonic, PercentGuard, difference
+from agent.sensors.base import MIB, Monotonic, PercentGuard
+from agent.sensors.cgroup import ControlGroup, Limits
+from agent.sensors.cpu import CpuFrequency, CpuMeter, QuotaMeter
 from agent.sensors.cpu_temperature import CpuTemperature
-
-_NET_CLASS: Final = Path("/sys/class/net")
-
-_VIRTUAL_PREFIXES: Final = (
-    *("lo", "docker", "br-", "veth", "virbr", "vnet", "cni", "flannel", "cali"),
-    *("ifb", "dummy", "tun", "tap", "wg", "utun", "awdl", "llw", "bridge", "gif", "stf", "anpi"),
-)
-"""Interfaces whose traffic is counted again where it leaves the machine."""
-
-_LOOPBACKS: Final = frozenset({"lo", "lo0"})
-
-_logger = logging.getLogger("qubix_agent")
+from agent.sensors.disk import DiskMeter
+from agent.sensors.memory import group_memory, machine_memory
+from agent.sensors.network import NetworkMeter
+from qubix_tui.protocol.records import MAX_CORES, Limit
 
 
 class HostReading(NamedTuple):
-    """One reading of the machine; memory in MiB, None where it does not tell."""
+    """One reading of the machine; memory and space in MiB, None where it does not tell."""
 
     cpu_percent: float | None
-    ram_percent: float
-    ram_used_mb: int
+    ram_percent: float | None
+    ram_used_mb: int | None
     ram_total_mb: int
     cpu_temp: float | None
     load1: float | None
@@ -38,139 +30,113 @@ class HostReading(NamedTuple):
     net_tx_bytes_per_sec: float | None
     disk_percent: float | None
     uptime_seconds: float
+    cpu_core_percents: list[int] | None = None
+    cpu_mhz: int | None = None
+    swap_used_mb: int | None = None
+    swap_total_mb: int | None = None
+    disk_used_mb: int | None = None
+    disk_total_mb: int | None = None
+    disk_read_bytes_per_sec: float | None = None
+    disk_write_bytes_per_sec: float | None = None
+    limit: Limit | None = None
 
 
 class HostSensor:
-    """Reads the machine. CPU use and network rates are over the time since the last reading.
+    """Reads the machine. CPU use and rates are over the time since the last reading.
 
     Args:
-        directory: The filesystem that ``disk_percent`` speaks of is the one this lies on.
+        directory: The disk that the reading speaks of is the one this lies on.
         monotonic: The clock that intervals are measured with.
+        group: The control group that this process is in.
     """
 
-    def __init__(self, directory: Path, *, monotonic: Monotonic = time.monotonic) -> None:
-        self._directory = directory
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        monotonic: Monotonic = time.monotonic,
+        group: ControlGroup | None = None,
+    ) -> None:
         self._monotonic = monotonic
+        self._group = group or ControlGroup()
         self._percent = PercentGuard()
         self._temperature = CpuTemperature()
+        self._frequency = CpuFrequency()
         self._cpu = CpuMeter()
+        self._quota = QuotaMeter()
         self._network = NetworkMeter()
-        self._disk_complained = False
+        self._disk = DiskMeter(directory)
 
     def read(self) -> HostReading:
         """Read everything once."""
         now = self._monotonic()
-        busy = self._cpu.read()
+        memory = machine_memory()
+        limits = effective(self._group.limits(now), memory.total)
+        if limits.memory is not None:
+            memory = group_memory(limits.memory, memory)
+        busy, cores = self._cpu_use(limits)
         rx, tx = self._network.read(self._monotonic)
-        memory = psutil.virtual_memory()
-        # What is in use is what can't be had: the same measure for the amount and the percentage.
-        used = memory.total - memory.available
+        space = self._disk.space()
+        disk_read, disk_written = self._disk.rates(self._monotonic)
         return HostReading(
-            cpu_percent=None if busy is None else self._percent("cpuPercent", busy),
-            ram_percent=self._percent("ramPercent", 100 * used / memory.total),
-            ram_used_mb=max(0, round(used / MIB)),
+            cpu_percent=busy,
+            cpu_core_percents=cores,
+            cpu_mhz=self._frequency.read(now),
+            ram_percent=self._share("ramPercent", memory.used, memory.total),
+            ram_used_mb=_mib(memory.used),
             ram_total_mb=round(memory.total / MIB),
+            swap_used_mb=_mib(memory.swap_used),
+            swap_total_mb=_mib(memory.swap_total),
             cpu_temp=self._temperature.read(now),
             load1=round(os.getloadavg()[0], 2),
             net_rx_bytes_per_sec=rx,
             net_tx_bytes_per_sec=tx,
-            disk_percent=self._disk_percent(),
+            disk_percent=None if space is None else self._percent("diskPercent", space.percent),
+            disk_used_mb=None if space is None else _mib(space.used),
+            disk_total_mb=None if space is None else _mib(space.total),
+            disk_read_bytes_per_sec=disk_read,
+            disk_write_bytes_per_sec=disk_written,
             uptime_seconds=round(uptime(), 1),
+            limit=label(limits),
         )
 
-    def _disk_percent(self) -> float | None:
-        try:
-            usage = psutil.disk_usage(str(self._directory))
-        except OSError as error:
-            if not self._disk_complained:
-                self._disk_complained = True
-                _logger.warning("diskPercent is unknown: %s: %s", self._directory, error.strerror)
-            return None
-        self._disk_complained = False
-        return self._percent("diskPercent", usage.percent)
-
-
-class CpuMeter:
-    """CPU use over all cores since the last reading."""
-
-    def __init__(self) -> None:
-        self._last: tuple[float, float] | None = None
-
-    def read(self) -> float | None:
-        """Give percent; None at first, and where no time passed."""
-        times = psutil.cpu_times()
-        # Linux counts the time of virtual machines within `user` and `nice` too.
-        total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
-        idle = times.idle + getattr(times, "iowait", 0.0)
-        last, self._last = self._last, (total, idle)
-        if last is None or total <= last[0]:
-            return None
-        elapsed = total - last[0]
-        # `iowait` may go back a little, and seconds are rounded: neither is work done, or undone.
-        rested = min(max(idle - last[1], 0.0), elapsed)
-        return 100 * (elapsed - rested) / elapsed
-
-
-class NetworkMeter:
-    """Bytes per second over all interfaces through which the machine speaks to others."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, tuple[int, int]] = {}
-        self._read_at: float | None = None
-        self._names: frozenset[str] = frozenset()
-        self._counted: frozenset[str] = frozenset()
-
-    def read(self, monotonic: Monotonic) -> tuple[float | None, float | None]:
-        """Give received and sent; None where no counter can be compared with an earlier one.
-
-        Args:
-            monotonic: The clock; asked right after the counters, so that the interval is theirs.
-        """
-        counters = {
-            name: (counter.bytes_recv, counter.bytes_sent)
-            for name, counter in psutil.net_io_counters(pernic=True, nowrap=False).items()
-        }
-        return self.rates(counters, monotonic())
-
-    def rates(self, counters: Mapping[str, tuple[int, int]], now: float) -> tuple[float | None, float | None]:
-        """Compare counters of bytes received and sent, by interface, with those of the last call."""
-        if counters.keys() != self._names:
-            self._names = frozenset(counters)
-            self._counted = outward_interfaces(self._names)
-        last, last_at = self._last, self._read_at
-        self._last = {name: counters[name] for name in self._counted}
-        self._read_at = now
-        if last_at is None or now <= last_at:
+    def _cpu_use(self, limits: Limits) -> tuple[float | None, list[int] | None]:
+        use = self._cpu.read()
+        if limits.cpu is not None:
+            # A quota is of no particular cores, and what the others on the machine do with theirs is no use
+            # of it.
+            total = self._quota.read(limits.cpu, self._monotonic())
+            return None if total is None else self._percent("cpuPercent", total), None
+        if use.total is None or use.cores is None:
             return None, None
-        both = [name for name in self._last if name in last]
-        return (
-            _rate([difference(last[name][0], self._last[name][0]) for name in both], now - last_at),
-            _rate([difference(last[name][1], self._last[name][1]) for name in both], now - last_at),
-        )
+        cores = [round(core) for core in use.cores] if len(use.cores) <= MAX_CORES else None
+        return self._percent("cpuPercent", use.total), cores
+
+    def _share(self, name: str, used: int | None, total: int) -> float | None:
+        return None if used is None or not total else self._percent(name, 100 * used / total)
 
 
-def _rate(differences: list[int | None], seconds: float) -> float | None:
-    known = [amount for amount in differences if amount is not None]
-    return round(sum(known) / seconds, 1) if known else None
+def effective(limits: Limits, ram: int) -> Limits:
+    """Leave out the limits that are no tighter than the machine itself.
 
-
-def outward_interfaces(names: frozenset[str], root: Path = _NET_CLASS) -> frozenset[str]:
-    """Choose the interfaces to count: those with hardware behind them, so that nothing is counted twice.
-
-    Where there are none (inside a container) it is all but the loopback; where that can't be told (other
-    systems than Linux) the ones with the names of virtual interfaces are left out.
+    Args:
+        limits: Those of the control group.
+        ram: Bytes that the machine has.
     """
-    others = names - _LOOPBACKS
-    if root.is_dir():
-        chosen = frozenset(name for name in others if _has_hardware(root / name))
-    else:
-        chosen = frozenset(name for name in others if not name.startswith(_VIRTUAL_PREFIXES))
-    return chosen or others
+    cpu, memory = limits
+    return Limits(
+        cpu if cpu is not None and cpu.cores < (psutil.cpu_count() or 1) else None,
+        memory if memory is not None and memory.total < ram else None,
+    )
 
 
-def _has_hardware(interface: Path) -> bool:
-    # On some clouds one card shows as two interfaces, of which the second is the first one's slave.
-    return (interface / "device").exists() and not (interface / "master" / "device").exists()
+def label(limits: Limits) -> Limit | None:
+    """Name whose limits the values are within; None where they are the machine's own."""
+    return None if limits == Limits() else "cgroup"
+
+
+def _mib(count: int | None) -> int | None:
+    return None if count is None else round(count / MIB)
 
 
 def uptime() -> float:

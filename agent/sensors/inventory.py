@@ -1,5 +1,6 @@
 """What the machine is: everything of its record that does not change from sample to sample."""
 
+import math
 import platform
 from collections import Counter
 from collections.abc import Sequence
@@ -9,9 +10,12 @@ from typing import Final, NamedTuple
 import psutil
 
 from agent.sensors.base import MIB, one_line
+from agent.sensors.cgroup import Limits, read_limits
 from agent.sensors.gpu import GpuReading
+from agent.sensors.host import effective, label
+from agent.sensors.memory import machine_memory
 from qubix_tui import __version__
-from qubix_tui.protocol.records import GpuInfo, ProviderSpec
+from qubix_tui.protocol.records import GpuInfo, Limit, ProviderSpec
 
 _CPUINFO: Final = Path("/proc/cpuinfo")
 _CPU_KEYS: Final = ("model name", "hardware", "cpu model", "model")
@@ -22,9 +26,10 @@ class HostFacts(NamedTuple):
 
     cpu_model: str | None
     cpu_cores: int | None
-    """Logical ones: those that ``cpuPercent`` is over."""
+    """Logical ones: those that ``cpuPercent`` is over. A quota counts as so many as it takes to use it up."""
     ram_total_mb: int
     os: str | None
+    limit: Limit | None = None
 
 
 class Owner(NamedTuple):
@@ -36,13 +41,20 @@ class Owner(NamedTuple):
     price_per_hour: float | None = None
 
 
-def read_host() -> HostFacts:
-    """Look at the machine once."""
+def read_host(limits: Limits | None = None) -> HostFacts:
+    """Look at the machine once.
+
+    Args:
+        limits: What this process may have of it (default: what its control group says).
+    """
+    ram = machine_memory().total
+    limits = effective(read_limits() if limits is None else limits, ram)
     return HostFacts(
         cpu_model=one_line(cpu_model()),
-        cpu_cores=psutil.cpu_count(logical=True),
-        ram_total_mb=round(psutil.virtual_memory().total / MIB),
+        cpu_cores=psutil.cpu_count() if limits.cpu is None else math.ceil(limits.cpu.cores),
+        ram_total_mb=round((ram if limits.memory is None else limits.memory.total) / MIB),
         os=one_line(operating_system()),
+        limit=label(limits),
     )
 
 
@@ -91,6 +103,7 @@ def provider_spec(owner: Owner, host: HostFacts, gpus: GpuReading) -> ProviderSp
         cpu_cores=host.cpu_cores,
         ram_total_mb=host.ram_total_mb,
         os=host.os,
+        limit=host.limit,
         driver_version=gpus.driver_version,
         cuda_version=gpus.cuda_version,
         location=owner.location,

@@ -22,6 +22,14 @@ from qubix_tui.protocol.types import (
 MAX_GPU_PROCESSES: Final = 16
 """How many processes of one GPU a sample may list."""
 
+MAX_CORES: Final = 256
+"""How many cores a sample may tell of one by one."""
+
+Limit = Literal["cgroup"]
+"""Whose limits, tighter than the machine, its values are within: a control group's (a container)."""
+
+CorePercent = Annotated[int, msgspec.Meta(ge=0, le=100)]
+
 
 class ProviderState(StrEnum):
     """What a provider is to the marketplace, as the hub sees it."""
@@ -92,6 +100,9 @@ class ProviderSpec(Wire, frozen=True, kw_only=True):
     cpu_cores: Count | None = None
     ram_total_mb: Count | None = None
     """MiB."""
+    limit: Limit | None = None
+    """Where set, the cores and the RAM are those that the agent's control group may use, not the machine's
+    (extension)."""
     os: Name | None = None
     driver_version: Name | None = None
     cuda_version: Name | None = None
@@ -197,7 +208,7 @@ class Metrics(Wire, frozen=True, kw_only=True):
     """``metrics`` of GPU_METRICS_UPDATE: one sample of one machine."""
 
     cpu_percent: Percent | None = None
-    """Over all cores."""
+    """Over all cores; where a control group limits the CPU, of what it may use."""
     ram_percent: Percent | None = None
     """What is not available to a new program."""
     gpu_percent: Percent | None = None
@@ -212,6 +223,15 @@ class Metrics(Wire, frozen=True, kw_only=True):
     """MiB."""
     ram_total_mb: Count | None = None
     """MiB."""
+    swap_used_mb: Count | None = None
+    """MiB (extension)."""
+    swap_total_mb: Count | None = None
+    """MiB; 0 where there is none (extension)."""
+    cpu_core_percents: Annotated[list[CorePercent], msgspec.Meta(max_length=MAX_CORES)] | None = None
+    """Each core's use, rounded (extension). None where a control group limits the CPU, whose quota is of no
+    particular cores, and for more cores than may be listed."""
+    cpu_mhz: Count | None = None
+    """Mean clock of the cores, MHz (extension)."""
     cpu_temp: Celsius | None = None
     """°C."""
     load1: Amount | None = None
@@ -222,7 +242,18 @@ class Metrics(Wire, frozen=True, kw_only=True):
     """Over the machine's own network devices: no loopback, no bridges of containers."""
     disk_percent: Percent | None = None
     """How full the disk is that jobs would work on."""
+    disk_used_mb: Count | None = None
+    """Of the same disk, MiB (extension)."""
+    disk_total_mb: Count | None = None
+    """Of the same disk, MiB (extension)."""
+    disk_read_bytes_per_sec: Amount | None = None
+    """Of the same disk, by all programs; None where no single disk is behind it (extension)."""
+    disk_write_bytes_per_sec: Amount | None = None
+    """Of the same disk, by all programs; None where no single disk is behind it (extension)."""
     uptime_seconds: Amount | None = None
+    limit: Limit | None = None
+    """Where set, CPU and RAM (and swap) are of what the agent's control group may use, as far as it limits
+    them, not of the whole machine (extension)."""
     gpus: list[GpuMetrics] = []
     gpu_note: Sentence | None = None
     """Why there are no GPU values, in words (extension): ``no NVIDIA GPU found (NVML not installed)``."""

@@ -1,24 +1,25 @@
 """Host values, against the kernel's own files read independently."""
 
+import shutil
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 import pytest
 
 from agent.sensors.base import PercentGuard, difference, one_line
-from agent.sensors.host import CpuMeter, HostSensor, NetworkMeter, outward_interfaces
+from agent.sensors.host import HostSensor
+from agent.sensors.inventory import read_host
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-def stat_times() -> tuple[int, int]:
-    """All and idle time of all cores since the start, in ticks."""
-    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    ticks = [int(field) for field in fields[:8]]
-    return sum(ticks), ticks[3] + ticks[4]
+def stat_times() -> list[tuple[int, int]]:
+    """All and idle time since the start, in ticks: of all cores together, then of each."""
+    lines = [line.split() for line in Path("/proc/stat").read_text().splitlines() if line.startswith("cpu")]
+    ticks = [[int(field) for field in line[1:9]] for line in lines]
+    return [(sum(each), each[3] + each[4]) for each in ticks]
 
 
 def meminfo() -> dict[str, int]:
@@ -32,18 +33,22 @@ def test_cpu_percent_is_that_of_the_kernel(tmp_path: Path) -> None:
     """Under a load that the test makes, the percentage is the busy share of all cores' time."""
     sensor = HostSensor(tmp_path)
     before = stat_times()
-    assert sensor.read().cpu_percent is None
+    first = sensor.read()
+    assert (first.cpu_percent, first.cpu_core_percents) == (None, None)
     cores = psutil.cpu_count() or 1
     until = time.monotonic() + 1.0
     while time.monotonic() < until:
         pass
-    measured = sensor.read().cpu_percent
-    after = stat_times()
-    elapsed, idle = after[0] - before[0], after[1] - before[1]
-    assert measured is not None
-    assert measured == pytest.approx(100 * (elapsed - idle) / elapsed, abs=4)
+    seen = sensor.read()
+    busy = [
+        100 * (1 - (idle - old_idle) / (total - old_total))
+        for (old_total, old_idle), (total, idle) in zip(before, stat_times(), strict=True)
+    ]
+    assert seen.limit is None
+    assert seen.cpu_percent == pytest.approx(busy[0], abs=4)
     # One core was kept busy for all of it, less what other programs took away.
-    assert measured > 50 / cores
+    assert (seen.cpu_percent or 0) > 50 / cores
+    assert seen.cpu_core_percents == pytest.approx(busy[1:], abs=5)
 
 
 @linux
@@ -54,7 +59,9 @@ def test_memory_is_that_of_the_kernel(tmp_path: Path) -> None:
     seen, kernel = HostSensor(tmp_path).read(), meminfo()
     assert seen.ram_total_mb == pytest.approx(kernel["MemTotal"], abs=1)
     assert seen.ram_used_mb == pytest.approx(kernel["MemTotal"] - kernel["MemAvailable"], abs=200)
-    assert seen.ram_percent == pytest.approx(100 * seen.ram_used_mb / seen.ram_total_mb, abs=0.1)
+    assert seen.ram_percent == pytest.approx(100 * (seen.ram_used_mb or 0) / seen.ram_total_mb, abs=0.1)
+    assert seen.swap_total_mb == pytest.approx(kernel["SwapTotal"], abs=1)
+    assert seen.swap_used_mb == pytest.approx(kernel["SwapTotal"] - kernel["SwapFree"], abs=50)
 
 
 @linux
@@ -65,11 +72,35 @@ def test_load_and_uptime_are_those_of_the_kernel(tmp_path: Path) -> None:
     assert seen.uptime_seconds == pytest.approx(float(Path("/proc/uptime").read_text().split()[0]), abs=2)
 
 
+@linux
+def test_inventory_is_that_of_the_kernel() -> None:
+    """Cores and RAM of the record are the machine's where no control group says less."""
+    facts = read_host()
+    assert (facts.limit, facts.cpu_cores) == (None, len(stat_times()) - 1)
+    assert facts.ram_total_mb == pytest.approx(meminfo()["MemTotal"], abs=1)
+
+
+@linux
+def test_frequency_is_that_of_the_kernel(tmp_path: Path) -> None:
+    """The clock lies within what the kernel tells of its cores, and is unknown where it tells nothing."""
+    files = list(Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
+    told = [int(file.read_text()) / 1000 for file in files] or [
+        float(line.partition(":")[2])
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("cpu MHz")
+    ]
+    mhz = HostSensor(tmp_path).read().cpu_mhz
+    assert (mhz is None) == (not told)
+    # A clock goes up and down between two looks.
+    assert mhz is None or 0.3 * min(told) < mhz < 3 * max(told)
+
+
 def test_disk(tmp_path: Path) -> None:
     """The disk is that of the directory, as `df` counts."""
-    assert HostSensor(tmp_path).read().disk_percent == pytest.approx(
-        psutil.disk_usage(str(tmp_path)).percent, abs=1
-    )
+    seen, known = HostSensor(tmp_path).read(), shutil.disk_usage(tmp_path)
+    assert seen.disk_total_mb == pytest.approx(known.total / 2**20, abs=1)
+    assert seen.disk_used_mb == pytest.approx(known.used / 2**20, abs=500)
+    assert seen.disk_percent == pytest.approx(100 * known.used / (known.used + known.free), abs=1)
 
 
 def test_a_directory_that_is_gone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -78,35 +109,6 @@ def test_a_directory_that_is_gone(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert sensor.read().disk_percent is None
     assert sensor.read().ram_total_mb > 0
     assert len(caplog.records) == 1
-
-
-def test_rates_are_over_the_measured_interval() -> None:
-    """Bytes per second come from the time between two readings; the first has none."""
-    meter = NetworkMeter()
-    assert meter.rates({"eth0": (1000, 500)}, 10.0) == (None, None)
-    assert meter.rates({"eth0": (4000, 1000)}, 12.5) == (1200.0, 200.0)
-
-
-def test_no_time_passed() -> None:
-    """Two readings at one moment give no rate."""
-    meter = NetworkMeter()
-    meter.rates({"eth0": (1000, 500)}, 10.0)
-    assert meter.rates({"eth0": (4000, 1000)}, 10.0) == (None, None)
-
-
-def test_a_counter_that_was_reset() -> None:
-    """A reset gives no rate for that reading, and the next one is right again."""
-    meter = NetworkMeter()
-    meter.rates({"eth0": (10_000, 10_000)}, 0.0)
-    assert meter.rates({"eth0": (50, 11_000)}, 1.0) == (None, 1000.0)
-    assert meter.rates({"eth0": (150, 12_000)}, 2.0) == (100.0, 1000.0)
-
-
-def test_an_interface_that_comes() -> None:
-    """What a new interface counted before it was first seen is no traffic of this interval."""
-    meter = NetworkMeter()
-    meter.rates({"eth0": (0, 0)}, 0.0)
-    assert meter.rates({"eth0": (10, 10), "eth1": (10**9, 10**9)}, 1.0) == (10.0, 10.0)
 
 
 @pytest.mark.parametrize(
@@ -123,45 +125,6 @@ def test_an_interface_that_comes() -> None:
 def test_difference(before: int, after: int, went: int | None) -> None:
     """A 32-bit counter wraps from its top to its bottom; any other step back is a reset."""
     assert difference(before, after) == went
-
-
-class Interface(NamedTuple):
-    """An interface in a made-up /sys/class/net."""
-
-    name: str
-    hardware: bool
-    master: str | None = None
-
-
-@pytest.mark.parametrize(
-    ("interfaces", "counted"),
-    [
-        ([Interface("lo", False), Interface("eth0", True), Interface("docker0", False)], {"eth0"}),
-        ([Interface("lo", False), Interface("eth0", False)], {"eth0"}),
-        ([Interface("eth0", True), Interface("enP1", True, "eth0")], {"eth0"}),
-        (
-            [Interface("bond0", False), Interface("a", True, "bond0"), Interface("b", True, "bond0")],
-            {"a", "b"},
-        ),
-        ([Interface("lo", False)], set()),
-    ],
-)
-def test_nothing_is_counted_twice(interfaces: list[Interface], counted: set[str], tmp_path: Path) -> None:
-    """Interfaces with hardware are counted, bonds by their members; in a container all but the loopback."""
-    for interface in interfaces:
-        (tmp_path / interface.name).mkdir()
-        if interface.hardware:
-            (tmp_path / interface.name / "device").mkdir()
-    for interface in interfaces:
-        if interface.master is not None:
-            (tmp_path / interface.name / "master").symlink_to(tmp_path / interface.master)
-    assert outward_interfaces(frozenset(i.name for i in interfaces), tmp_path) == counted
-
-
-def test_virtual_interfaces_by_name(tmp_path: Path) -> None:
-    """Where the system does not tell, names do."""
-    names = frozenset({"lo0", "en0", "utun3", "bridge0", "awdl0"})
-    assert outward_interfaces(names, tmp_path / "absent") == {"en0"}
 
 
 def test_percentages(caplog: pytest.LogCaptureFixture) -> None:
@@ -187,33 +150,3 @@ def test_percentages(caplog: pytest.LogCaptureFixture) -> None:
 def test_one_line(text: str | None, line: str | None) -> None:
     """Text from outside becomes one line that the wire takes."""
     assert one_line(text) == line
-
-
-class Times(NamedTuple):
-    """CPU times as psutil gives them."""
-
-    user: float
-    idle: float
-    iowait: float
-
-
-@pytest.mark.parametrize(
-    ("later", "percent"),
-    [
-        (Times(12.0, 108.0, 5.0), 20.0),
-        (Times(10.0, 110.0, 5.0), 0.0),
-        (Times(20.0, 99.0, 6.0), 100.0),
-        (Times(10.0, 110.00000001, 4.99999999), 0.0),
-        (Times(20.0, 100.5, 4.0), 100.0),
-        (Times(10.0, 100.0, 5.0), None),
-    ],
-)
-def test_cpu_meter(later: Times, percent: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Busy is what was neither idle nor waiting; no rounding of the kernel's takes it beyond 0 to 100."""
-    answers = iter([Times(10.0, 100.0, 5.0), later])
-    monkeypatch.setattr(psutil, "cpu_times", lambda: next(answers))
-    meter = CpuMeter()
-    assert meter.read() is None
-    measured = meter.read()
-    assert measured == (None if percent is None else pytest.approx(percent, abs=1e-6))
-    assert measured is None or 0 <= measured <= 100
