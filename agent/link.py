@@ -2,14 +2,20 @@
 
 import asyncio
 import secrets
+import ssl
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
+from agent.backlog import Backlog, Kept
 from agent.sampler import Sample
 from agent.target import Target
 from qubix_tui import __version__
 from qubix_tui.client import AGENT, ClientError, Connection, ConnectionState, Refused, RetryPolicy
+from qubix_tui.protocol import events
 from qubix_tui.protocol.errors import ErrorCode
+from qubix_tui.protocol.events import Event
 from qubix_tui.protocol.records import ProviderSpec
 from qubix_tui.protocol.requests import PublishMetrics, Register
 
@@ -18,6 +24,13 @@ METRICS: Final = "GPU_METRICS_UPDATE"
 
 REFUSED_SECONDS: Final = 60.0
 """How long the agent stays away from a hub that refused it: what has to change is changed by a person."""
+
+LATE_EVERY_SECONDS: Final = 0.1
+"""Between two late samples: ten minutes of them take 12 s and a tenth of what a hub takes of one agent. A
+hub that was restarted hears this of all its agents at once."""
+
+LIMITED_SECONDS: Final = 5.0
+"""How long a hub that takes no more is spared late samples, where it does not say."""
 
 _PASSING: Final = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL})
 """Refusals that have nothing to do with who asks."""
@@ -34,7 +47,10 @@ class Link:
         registered: Called with the provider's id after each registration.
         complain: Called with one sentence each time there is a new reason why it is not registered.
         instance: Random per agent start, so that the hub tells a reconnect from a second agent.
+        backlog: What was sampled lately, also while another link was there (default: nothing yet).
         retry: When to dial again.
+        ssl_context: For ``wss://``, in place of the system's trust.
+        proxy: URL of the proxy to go through; none unless given.
         insecure: Whether the token may cross a network in the clear.
 
     Raises:
@@ -49,7 +65,10 @@ class Link:
         registered: Callable[[str], None],
         complain: Callable[[str], None],
         instance: str,
+        backlog: Backlog | None = None,
         retry: RetryPolicy = AGENT,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
         insecure: bool = False,
     ) -> None:
         self.target = target
@@ -61,14 +80,21 @@ class Link:
             target.url,
             token=target.token,
             retry=retry,
+            ssl_context=ssl_context,
+            proxy=proxy,
             insecure=insecure,
             user_agent=f"qubix-agent/{__version__}",
         )
         self._connection.on_open(self._greet)
+        self._connection.on(events.ERROR, self._take_error)
         self._sent_spec: ProviderSpec | None = None
         self._said: str | None = None
         self._unsent: Sample | None = None
         self._update: asyncio.Task[None] | None = None
+        self._backlog = backlog if backlog is not None else Backlog()
+        self._late: list[Kept] = []
+        self._late_timer: asyncio.TimerHandle | None = None
+        self._late_not_before = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -84,34 +110,40 @@ class Link:
         if self._update is not None:
             self._update.cancel()
             await asyncio.wait({self._update})
+        self._end_late()
         await self._connection.close()
 
     def send(self, sample: Sample) -> bool:
         """Send one sample, the sign of life; False where there is no connection to send it on.
 
         The newest that could not be sent follows the next registration: a hub that is back is soon current.
-        A record that changed since it was registered (the driver was loaded, a GPU came) is registered again.
+        Those before it, as far as the hub remembers, are then sent as late, between the new ones. A record
+        that changed since it was registered (the driver was loaded, a GPU came) is registered again.
         """
-        if not self.is_open:
-            self._unsent = sample
+        is_open = self.is_open
+        sent = is_open and self._connection.send(METRICS, PublishMetrics(metrics=sample.metrics))
+        self._backlog.keep(sample.metrics, is_owed=not sent)
+        self._unsent = None if sent else sample
+        if not is_open:
             self.say(self._connection.last_error)
             return False
-        sent = self._connection.send(METRICS, PublishMetrics(metrics=sample.metrics))
-        self._unsent = None if sent else sample
+        if sent:
+            self._begin_late()
         if self._spec() != self._sent_spec and (self._update is None or self._update.done()):
             self._update = asyncio.get_running_loop().create_task(self._register_again())
         return sent
 
     async def _greet(self) -> None:
-        provider_id = await self._register()
+        registered = await self._register()
         self._said = None
+        self._backlog.owe_since(registered.last_sample_seconds_ago)
         if self._unsent is not None:
             self._connection.send(METRICS, PublishMetrics(metrics=self._unsent.metrics))
             self._unsent = None
-        self._registered(provider_id)
+        self._registered(registered.provider_id)
 
-    async def _register(self) -> str:
-        """Send the record as it is now, and give the id that the hub knows it by.
+    async def _register(self) -> events.Registered:
+        """Send the record as it is now, and give what the hub makes of it.
 
         Raises:
             Refused: The hub says no; ``retry_after`` is how long to stay away.
@@ -130,14 +162,51 @@ class Link:
                 field=error.field,
                 retry_after=max(REFUSED_SECONDS, error.retry_after or 0),
             ) from None
-        provider_id: str = reply.data.provider_id
-        return provider_id
+        registered: events.Registered = reply.data
+        return registered
 
     async def _register_again(self) -> None:
         try:
             await self._register()
         except ClientError as error:
             self.say(str(error))
+
+    def _begin_late(self) -> None:
+        """Begin to send what the hub was away for, unless that is under way."""
+        loop = asyncio.get_running_loop()
+        if self._backlog.owes and self._late_timer is None and loop.time() >= self._late_not_before:
+            self._late = self._backlog.take_owed(self._connection.hub_time())
+            self._late.reverse()
+            self._late_timer = loop.call_later(LATE_EVERY_SECONDS, self._send_late)
+
+    def _send_late(self) -> None:
+        self._late_timer = None
+        if not self._late:
+            return
+        kept = self._late[-1]
+        age = self._backlog.age(kept)
+        data = {"metrics": msgspec.Raw(kept.payload), "late": True, "ageSeconds": age}
+        if not self._connection.send(METRICS, data):
+            self._end_late()
+            return
+        self._late.pop()
+        if self._late:
+            self._late_timer = asyncio.get_running_loop().call_later(LATE_EVERY_SECONDS, self._send_late)
+
+    def _end_late(self) -> None:
+        """Leave what was not sent for another time."""
+        if self._late_timer is not None:
+            self._late_timer.cancel()
+            self._late_timer = None
+        self._backlog.owe(self._late)
+        self._late = []
+
+    def _take_error(self, event: Event) -> None:
+        """Spare a hub that says it has enough: what is late can wait."""
+        if event.data.code is ErrorCode.RATE_LIMITED:
+            wait = LIMITED_SECONDS if event.data.retry_after is None else event.data.retry_after
+            self._late_not_before = asyncio.get_running_loop().time() + wait
+            self._end_late()
 
     def say(self, sentence: str | None) -> None:
         """Complain, unless that is what was said last (or there is nothing to say)."""

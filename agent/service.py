@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from agent.backlog import Backlog
 from agent.link import Link, new_instance
 from agent.sampler import Sample, Sampler, SamplerThread
 from agent.sensors.gpu import NO_READING
@@ -61,6 +62,7 @@ class Service:
         self._complain = complain
         self._host = read_host()
         self._instance = new_instance()
+        self._backlog = Backlog()
         self._newest: Sample | None = None
         self._settled = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -141,6 +143,7 @@ class Service:
             registered=lambda provider_id: self._report(f"registered as {provider_id} at {target.url}"),
             complain=self._complain,
             instance=self._instance,
+            backlog=self._backlog,
             insecure=self._insecure,
         )
 

@@ -279,7 +279,7 @@ class Fleet:
         row = self.rows.get(change.provider_id)
         if row is None:
             return
-        status, old = change.status, row.record.state
+        status, old, old_reason = change.status, row.record.state, row.reason
         row.record = _with_status(row.record, change)
         row.reason = status.reason
         row.version += 1
@@ -294,6 +294,9 @@ class Fleet:
             }.get(status.state, "value")
             moment = from_timestamp(change.timestamp)
             self._tell(moment, change.provider_id, f"{status.state.value}{why}", style)
+        elif status.reason is not None and status.reason != old_reason:
+            # It goes on as it was, and there is something to look into.
+            self._tell(from_timestamp(change.timestamp), change.provider_id, f"— {status.reason}", "warn")
 
     def _remove(self, provider_id: str) -> None:
         if provider_id in self.rows:

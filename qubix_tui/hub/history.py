@@ -102,7 +102,15 @@ class History:
         self._max_providers = max_providers
         self._rings: dict[str, _Ring] = {}
 
-    def record(self, provider_id: str, received: float, metrics: Metrics, *, late: bool = False) -> None:
+    def record(
+        self,
+        provider_id: str,
+        received: float,
+        metrics: Metrics,
+        *,
+        late: bool = False,
+        age: float | None = None,
+    ) -> None:
         """Keep a sample.
 
         Args:
@@ -110,13 +118,17 @@ class History:
             received: When the hub received it, seconds since the epoch (`Clock.time`).
             metrics: The sample. The last one of a step is what the step holds. A GPU's values are kept
                 under its ``index``, as far as `MAX_GPUS`.
-            late: It was kept while the hub was away: its place is ``sampledAt`` (the provider's clock,
-                corrected by what the last live sample showed of it), and it only fills a step that is empty.
-                Without ``sampledAt``, or outside of the window, it is dropped.
+            late: It was kept while the hub was away, and only fills a step that is empty. Outside of the
+                window it is dropped.
+            age: How long ago a late sample was taken, in seconds. Without it, its place is ``sampledAt`` (the
+                provider's clock, corrected by what the last live sample showed of it); without either it is
+                dropped.
         """
         ring = self._rings.get(provider_id)
         if late:
-            self._record_late(provider_id, ring, received, metrics)
+            taken = _taken_at(ring, metrics.sampled_at) if age is None else received - age
+            if taken is not None:
+                self._record_late(provider_id, ring, received, taken, metrics)
             return
         if ring is None:
             ring = self._add(provider_id)
@@ -151,17 +163,10 @@ class History:
         """Drop a provider's past. Unknown providers are no error."""
         self._rings.pop(provider_id, None)
 
-    def _record_late(self, provider_id: str, ring: _Ring | None, received: float, metrics: Metrics) -> None:
-        if metrics.sampled_at is None:
-            return
-        try:
-            sampled = from_timestamp(metrics.sampled_at)
-            if ring is not None and ring.sampled_at is not None:
-                sampled += ring.received - from_timestamp(ring.sampled_at)
-        except ValueError:
-            # The form of a timestamp is checked on the wire, its calendar is not (31 February).
-            return
-        step, current = _step_of(sampled), _step_of(received)
+    def _record_late(
+        self, provider_id: str, ring: _Ring | None, received: float, taken: float, metrics: Metrics
+    ) -> None:
+        step, current = _step_of(taken), _step_of(received)
         if not current - STEPS < step <= current:
             return
         if ring is None:
@@ -175,6 +180,20 @@ class History:
             del self._rings[min(self._rings, key=lambda known: self._rings[known].received)]
         ring = self._rings[provider_id] = _Ring()
         return ring
+
+
+def _taken_at(ring: _Ring | None, sampled_at: str | None) -> float | None:
+    """Give when a sample was taken, by the hub's clock; None where that can't be told."""
+    if sampled_at is None:
+        return None
+    try:
+        taken = from_timestamp(sampled_at)
+        if ring is not None and ring.sampled_at is not None:
+            taken += ring.received - from_timestamp(ring.sampled_at)
+    except ValueError:
+        # The form of a timestamp is checked on the wire, its calendar is not (31 February).
+        return None
+    return taken
 
 
 def _step_of(seconds: float) -> int:

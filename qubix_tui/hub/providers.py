@@ -11,10 +11,11 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol
 
-from qubix_tui.hub import framing
+from qubix_tui.hub import framing, snapshots
 from qubix_tui.hub.access import Access, Identity
 from qubix_tui.hub.clock import Clock
-from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable
+from qubix_tui.hub.duplicates import REASON, Duplicates
+from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable, NewEvent
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.history import History
 from qubix_tui.hub.provider_state import (
@@ -23,9 +24,10 @@ from qubix_tui.hub.provider_state import (
     Entry,
     Outcome,
     removed_event,
+    status_events,
 )
 from qubix_tui.hub.publisher import Publisher
-from qubix_tui.hub.registry import Registry
+from qubix_tui.hub.registry import DuplicateIdentity, Registry
 from qubix_tui.protocol import codec, events
 from qubix_tui.protocol.errors import CloseCode, ErrorCode, ProtocolError
 from qubix_tui.protocol.records import MAX_GPU_PROCESSES, Metrics
@@ -34,6 +36,9 @@ from qubix_tui.protocol.types import to_timestamp
 
 MAX_METRICS_BYTES = 60 * 1024
 """A sample as it is sent on, every unknown member spelled out."""
+
+REFILLED_SECONDS = 2.0
+"""So long after a provider's last late sample its past is sent to those who watch it."""
 
 SWEEP_BATCH = 200
 """Providers whose silence is dealt with in one commit."""
@@ -123,6 +128,8 @@ class Providers:
         self._clock = clock
         self._spawn = spawn
         self._turns = _Turns()
+        self._duplicates = Duplicates(clock)
+        self._refilled: dict[str, float] = {}
         self._connections: dict[str, ProviderConnection] = {}
 
     async def load(self) -> None:
@@ -145,7 +152,7 @@ class Providers:
         """Make a connection the one that a provider publishes over.
 
         Raises:
-            ProtocolError: ``conflict``, ``forbidden`` or ``too_large``.
+            ProtocolError: ``conflict`` (`DuplicateIdentity` one of them), ``forbidden`` or ``too_large``.
             EngineUnavailable: The store did not take it.
         """
         provider_id = self.registry.provider_id(request)
@@ -157,7 +164,14 @@ class Providers:
             )
         async with self._turns.of(provider_id):
             current = self._connections.get(provider_id)
-            outcome = self.registry.register(request, same_connection=current is connection)
+            try:
+                outcome = self.registry.register(request, same_connection=current is connection)
+            except DuplicateIdentity:
+                # Who shows another token is no clone, and does not get to worry anybody.
+                is_clone = self._access.tokens.owner(provider_id) == connection.identity.token_id
+                if is_clone and self._duplicates.seen(provider_id):
+                    await self._tell_standing([(provider_id, REASON)])
+                raise
             identity = self._access.bind_provider(connection.identity, request.worker_id, provider_id)
             tokens, token_id = self._access.tokens, identity.token_id
             bound = [tokens.change(token_id)] if token_id and tokens.is_unsaved(token_id) else []
@@ -169,7 +183,11 @@ class Providers:
         if not connection.is_open:
             self.disconnected(connection, goodbye=False)
         assert outcome.stored is not None
-        return events.Registered(provider_id=provider_id, session=outcome.stored.session)
+        return events.Registered(
+            provider_id=provider_id,
+            session=outcome.stored.session,
+            last_sample_seconds_ago=self._last_sample_age(provider_id),
+        )
 
     def disconnected(self, connection: ProviderConnection, *, goodbye: bool) -> None:
         """A connection is gone.
@@ -233,7 +251,9 @@ class Providers:
         if len(raw) + _GPU_BYTES * (len(metrics.gpus) + 1) > MAX_METRICS_BYTES:
             self._check_size(metrics)
         if request.late:
-            self.history.record(entry.id, self._clock.time(), metrics, late=True)
+            age = request.age_seconds
+            self.history.record(entry.id, self._clock.time(), metrics, late=True, age=age)
+            self._refilled[entry.id] = self._clock.monotonic()
             return
         self.registry.sampled(entry, metrics)
         self.history.record(entry.id, entry.metrics_at, metrics)
@@ -256,9 +276,41 @@ class Providers:
     async def sweep(self) -> None:
         """Deal with the providers that have been silent too long, and with a store that has failed."""
         await self._publisher.probe()
+        self._show_refilled()
+        await self._tell_standing([(gone, None) for gone in self._duplicates.take_gone()])
         overdue = [entry for entry in self.registry.overdue() if not self._turns.is_taken(entry.id)]
         for start in range(0, len(overdue), SWEEP_BATCH):
             await self._sweep_batch(overdue[start : start + SWEEP_BATCH])
+
+    def _last_sample_age(self, provider_id: str) -> float | None:
+        entry = self.registry.get(provider_id)
+        if entry is None or entry.metrics is None:
+            return None
+        # By the same clock that history goes by. Set back meanwhile, it tells nothing.
+        age = self._clock.time() - entry.metrics_at
+        return round(age, 3) if age >= 0 else None
+
+    def _show_refilled(self) -> None:
+        """Send the past of providers whose gap was filled: who watched before has not seen it."""
+        long_ago = self._clock.monotonic() - REFILLED_SECONDS
+        for provider_id in [known for known, at in self._refilled.items() if at <= long_ago]:
+            del self._refilled[provider_id]
+            entry = self.registry.get(provider_id)
+            if entry is not None and self._fanout.is_heard(entry.channel):
+                for frame in snapshots.provider(provider_id, entry, self.history.points(provider_id)):
+                    self._fanout.publish(events.MARKETPLACE_UPDATE, entry.channel, frame)
+
+    async def _tell_standing(self, reasons: Iterable[tuple[str, str | None]]) -> None:
+        """Tell why providers that are there are worth a look; None takes it back."""
+        told: list[NewEvent] = []
+        for provider_id, reason in reasons:
+            entry = self.registry.get(provider_id)
+            if entry is not None and entry.state.is_online:
+                now = to_timestamp(self._clock.time())
+                told += status_events(entry.record(), reason or entry.stored.reason, now)
+        if told:
+            with contextlib.suppress(EngineUnavailable):
+                await self._publisher.commit((), told)
 
     async def _sweep_batch(self, batch: list[Entry]) -> None:
         async with contextlib.AsyncExitStack() as turns:

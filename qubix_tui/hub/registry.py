@@ -51,8 +51,13 @@ OFFLINE_SECONDS = 45.0
 CONFLICT_SECONDS = 15.0
 """A second agent with the same identity is refused while the first was heard within this time."""
 
+
 _NOT_SLUG = re.compile(r"[^a-z0-9]+")
 _SLUG_LENGTH = 40
+
+
+class DuplicateIdentity(ProtocolError):
+    """``conflict``: an agent with this identity is connected, and it is another one."""
 
 
 class Registry:
@@ -143,8 +148,8 @@ class Registry:
             same_connection: It comes over the connection that this provider already has.
 
         Raises:
-            ProtocolError: ``conflict``: another agent with this identity is alive. ``too_large``: the record
-                is.
+            DuplicateIdentity: Another agent with this identity is alive.
+            ProtocolError: ``conflict``: the id is another's. ``too_large``: the record is.
         """
         provider_id = self.provider_id(request)
         entry = self._entries.get(provider_id)
@@ -265,10 +270,11 @@ class Registry:
     def _check_duplicate(self, entry: Entry, request: Register) -> None:
         silence = self._clock.monotonic() - entry.heard
         if entry.session_open and entry.instance != request.instance and silence < CONFLICT_SECONDS:
-            raise ProtocolError(
+            raise DuplicateIdentity(
                 ErrorCode.CONFLICT,
-                f"another agent with this workerId is connected as {entry.id} and was heard {silence:.0f}s "
-                "ago: is its state directory a copy of this one?",
+                f"duplicate identity: another agent with this workerId is connected as {entry.id} and was "
+                f"heard {silence:.0f}s ago; if this machine's disk is a copy of that one's, remove "
+                "agent/worker-id from its QUBIX_HOME and enroll it anew",
                 field="data.workerId",
                 retry_after=CONFLICT_SECONDS,
             )

@@ -100,6 +100,9 @@ class Registered(Wire, frozen=True, kw_only=True):
     """Grows by one per registration; only the newest session is listened to."""
     jobs: list[JobOrder] = []
     """One for each job that the agent said it holds."""
+    last_sample_seconds_ago: Amount | None = None
+    """How long ago the hub received this provider's newest sample; None where it knows of none (it was
+    restarted, say). What was sampled since is its to send, as late samples (extension)."""
 
 
 class Ok(Wire, frozen=True, kw_only=True):
@@ -216,7 +219,10 @@ class FleetDigest(MarketplaceUpdate, tag="metrics", frozen=True, kw_only=True):
 
 
 class ProviderSnapshot(MarketplaceUpdate, tag="provider_snapshot", frozen=True, kw_only=True):
-    """One provider's present and past (extension): page 1 carries the record and the last metrics."""
+    """One provider's present and past (extension): page 1 carries the record and the last metrics.
+
+    Who watches a provider gets it unasked once late samples have filled a gap in its past.
+    """
 
     provider_id: Id
     provider: Provider | None = None

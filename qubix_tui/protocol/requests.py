@@ -82,7 +82,10 @@ class PublishMetrics(Wire, frozen=True, kw_only=True):
 
     metrics: Metrics
     late: bool = False
-    """A sample kept while the hub was away: history, not the present."""
+    """A sample kept while the hub was away: history, not the present. Its headline is enough."""
+    age_seconds: Amount | None = None
+    """How long ago a late sample was taken, by a clock of the sender's that nobody sets: what its place in
+    the hub's time is told by. Without it, that is ``sampledAt`` (extension)."""
 
 
 class ReportedProgress(Wire, frozen=True, kw_only=True):

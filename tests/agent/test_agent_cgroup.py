@@ -330,7 +330,7 @@ def test_in_a_real_group(tmp_path: Path) -> None:
             load.kill()
             load.communicate()
     assert told["limit"] == "cgroup"
-    assert told["cpuPercent"] > 80
+    assert told["cpuPercent"] > 50
     assert told["cpuCorePercents"] is None
     assert told["ramTotalMb"] == 256
     assert 64 <= told["ramUsedMb"] <= memory / MIB + 64

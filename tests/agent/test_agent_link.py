@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from agent.backlog import Backlog
 from agent.link import METRICS, REGISTER, Link, new_instance
 from agent.sampler import Sample
 from agent.sensors.gpu import NO_READING
@@ -29,12 +31,15 @@ class Owner:
         self.complaints: list[str] = []
         self.sessions = 0
         self.refusal: dict[str, Any] | None = None
+        self.now = 1000.0
+        self.last_sample: float | None = None
         self.link = Link(
             Target(hub.url, None),
             spec=lambda: self.spec,
             registered=self.registered.append,
             complain=self.complaints.append,
             instance="instance-1",
+            backlog=Backlog(lambda: self.now),
             retry=FAST,
         )
         hub.answers[REGISTER] = self.register
@@ -45,7 +50,12 @@ class Owner:
         if self.refusal is not None:
             await peer.send("error", self.refusal, request_id=request.id)
         else:
-            data = {"providerId": "rig-7-abc123", "session": self.sessions, "jobs": []}
+            data = {
+                "providerId": "rig-7-abc123",
+                "session": self.sessions,
+                "jobs": [],
+                "lastSampleSecondsAgo": self.last_sample,
+            }
             await peer.send("registered", data, request_id=request.id)
 
 
@@ -115,6 +125,100 @@ async def test_the_newest_sample_follows_the_registration(hub: ScriptedHub, owne
     await again.request(METRICS)
     sent = [[one.data.metrics.seq for one in each.requests if one.type == METRICS] for each in (peer, again)]
     assert sent == [[2, 3], [4]]
+
+
+async def live_and_late(peer: Peer, count: int) -> tuple[list[int | None], list[tuple[int | None, float]]]:
+    """Wait for so many samples; gives the numbers of the live ones, and number and age of the late ones."""
+    await peer.request(METRICS, count)
+    sent = [request.data for request in peer.requests if request.type == METRICS]
+    live = [each.metrics.seq for each in sent if not each.late]
+    return live, [(each.metrics.seq, each.age_seconds) for each in sent if each.late]
+
+
+async def test_what_a_hub_was_away_for_is_sent_late(hub: ScriptedHub, owner: Owner) -> None:
+    """After a gap each five seconds of it are sent once as late, with their age, newest first."""
+    for seq in range(1, 32):
+        owner.link.send(sample(seq))
+        owner.now += 1
+    await owner.link.start()
+    await until(lambda: owner.link.is_open)
+    owner.now += 0.5
+    owner.link.send(sample(32))
+    live, late = await live_and_late(await hub.peer(), 8)
+    assert live == [31, 32]
+    assert len(late) >= 6
+    numbers = [seq for seq, _ in late]
+    assert numbers == sorted(numbers, reverse=True)  # type: ignore[type-var]
+    assert all(age == pytest.approx(32.5 - (seq or 0)) for seq, age in late)
+    assert all(3 <= (later or 0) - (earlier or 0) <= 7 for later, earlier in pairwise(numbers))
+
+
+async def test_only_what_the_hub_lacks_is_sent_late(hub: ScriptedHub, owner: Owner) -> None:
+    """A hub that says when it last had a sample is sent what came since, though it seemed to be sent then."""
+    await owner.link.start()
+    peer = await hub.peer(1)
+    await until(lambda: owner.link.is_open)
+    for seq in range(1, 21):
+        owner.link.send(sample(seq))
+        owner.now += 1
+    await peer.request(METRICS, 20)
+    peer.cut()
+    await until(lambda: not owner.link.is_open)
+    owner.last_sample = 10.5
+    again = await hub.peer(2)
+    await until(lambda: owner.link.is_open)
+    owner.link.send(sample(21))
+    live, late = await live_and_late(again, 3)
+    assert live == [21]
+    assert {seq for seq, _ in late} <= set(range(11, 21))
+
+
+async def test_a_hub_that_has_enough_is_spared(hub: ScriptedHub, owner: Owner) -> None:
+    """A hub that limits this agent gets live samples alone until the time that it named is over."""
+    for seq in range(1, 600):
+        owner.link.send(sample(seq))
+        owner.now += 1
+    await owner.link.start()
+    await until(lambda: owner.link.is_open)
+    owner.link.send(sample(600))
+    peer = await hub.peer()
+    await live_and_late(peer, 3)
+    await peer.send("error", {"code": "rate_limited", "message": "too many messages", "retryAfter": 60})
+    await until(lambda: owner.link._late_not_before > 0)
+    assert owner.link._late_timer is None
+    owner.link.send(sample(601))
+    assert owner.link._late_timer is None
+    owner.link._late_not_before = 0.0
+    before = len([request for request in peer.requests if request.type == METRICS])
+    owner.link.send(sample(602))
+    await peer.request(METRICS, before + 3)
+
+
+async def test_what_could_not_be_sent_late_is_sent_next_time(hub: ScriptedHub, owner: Owner) -> None:
+    """A connection that is lost meanwhile costs none of them."""
+    for seq in range(1, 61):
+        owner.link.send(sample(seq))
+        owner.now += 1
+    await owner.link.start()
+    await until(lambda: owner.link.is_open)
+    owner.link.send(sample(61))
+    peer = await hub.peer(1)
+    await live_and_late(peer, 4)
+    peer.cut()
+    await until(lambda: not owner.link.is_open)
+    owner.last_sample = 0.0
+    again = await hub.peer(2)
+    await until(lambda: owner.link.is_open)
+    owner.link.send(sample(62))
+    both = (peer, again)
+    wanted = set(range(12))
+    await until(lambda: wanted <= {(seq or 0) // 5 for each in both for seq in numbers_sent_late(each)})
+
+
+def numbers_sent_late(peer: Peer) -> list[int | None]:
+    """The numbers of the samples that came late on one connection."""
+    sent = [request.data for request in peer.requests if request.type == METRICS]
+    return [each.metrics.seq for each in sent if each.late]
 
 
 async def test_each_reason_is_said_once(hub: ScriptedHub, owner: Owner) -> None:

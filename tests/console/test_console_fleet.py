@@ -89,6 +89,16 @@ def test_a_status_changes_the_record_and_is_news() -> None:
     assert fleet.news_count == count
 
 
+def test_a_new_reason_is_news_though_the_state_goes_on() -> None:
+    """What is worth a look (a duplicate identity, say) is told once, and that it is over is not."""
+    record = provider()
+    fleet = fleet_of(record)
+    for reason in ("duplicate identity: a second agent", "duplicate identity: a second agent", None):
+        fleet.take(status(record, record.state, reason))
+    assert [news.text for news in fleet.news] == ["rig-1 — duplicate identity: a second agent"]
+    assert fleet.rows[record.id].reason is None
+
+
 def test_registered_updated_removed() -> None:
     """Providers come, change and go, each told once."""
     fleet = fleet_of()

@@ -185,6 +185,25 @@ def test_late_samples_are_placed_by_hub_time(history: History, clock: ManualCloc
     assert values(history) == [(0, 1), (10, 2)]
 
 
+@pytest.mark.parametrize("clock_of_provider", [None, START - 86_400, START + 86_400])
+def test_late_samples_are_placed_by_their_age(
+    clock_of_provider: float | None, history: History, clock: ManualClock
+) -> None:
+    """With an age no clock of the provider's matters: neither a wrong one nor one that was set meanwhile."""
+    history.record("a", START, sample(1, sampled_at=START + 3_600))
+    clock.advance(20)
+    late = sample(2, sampled_at=clock_of_provider)
+    history.record("a", clock.now, late, late=True, age=8.5)
+    assert values(history) == [(0, 1), (10, 2)]
+
+
+@pytest.mark.parametrize("age", [WINDOW_SECONDS + 5.0, 1e300])
+def test_a_late_sample_that_is_too_old_is_dropped(age: float, history: History) -> None:
+    """What no window holds is not kept."""
+    history.record("a", START, sample(1), late=True, age=age)
+    assert history.points("a") == []
+
+
 def test_late_samples_come_before_any_live_one(history: History, clock: ManualClock) -> None:
     """After a restart of the hub the provider's clock is taken as it is."""
     history.record("a", START + 2, sample(1, sampled_at=START - 60), late=True)

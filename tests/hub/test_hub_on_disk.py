@@ -72,7 +72,7 @@ async def test_a_provider_keeps_its_stored_state_and_its_return_is_no_event(
         async with await hub.client() as watcher, await hub.agent() as agent:
             await watcher.subscribe("marketplace", f"provider:{provider_id}")
             again = await agent.register("w")
-            assert again["data"] == {"providerId": provider_id, "session": 2, "jobs": []}
+            assert (again["data"]["providerId"], again["data"]["session"]) == (provider_id, 2)
             assert await watcher.heard() == []
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from qubix_tui.hub.duplicates import GONE_SECONDS
 from qubix_tui.hub.engine.base import Change, EngineUnavailable, NewEvent, Precondition
 from qubix_tui.hub.engine.memory import MemoryEngine
+from qubix_tui.hub.providers import REFILLED_SECONDS
 from qubix_tui.protocol.tokens import Role
 from tests.hub.manual_clock import ManualClock
 from tests.hub.wire import Client, Message, Running, eventually, running
@@ -49,7 +51,12 @@ async def test_a_provider_registers_and_its_samples_reach_its_watchers(hub: Runn
         await watcher.subscribe("marketplace", "provider:*")
         reply = await agent.register(name="Rig 7")
         provider_id = reply["data"]["providerId"]
-        assert reply["data"] == {"providerId": provider_id, "session": 1, "jobs": []}
+        assert reply["data"] == {
+            "providerId": provider_id,
+            "session": 1,
+            "jobs": [],
+            "lastSampleSecondsAgo": None,
+        }
         await agent.send("GPU_METRICS_UPDATE", {**METRICS, "providerId": "victim"})
         await agent.heard()
         registered, sample = await watcher.heard()
@@ -101,6 +108,41 @@ async def test_a_second_agent_with_a_live_identity_is_refused(hub: Running) -> N
         assert "another agent" in error["data"]["message"]
         assert (await second.ask("GPU_METRICS_UPDATE", METRICS))["data"]["code"] == "conflict"
         assert await first.heard() == []
+
+
+async def test_a_duplicate_identity_is_shown(hub: Running, clock: ManualClock) -> None:
+    """That a second agent was refused is told once, state unchanged, and taken back when it is gone."""
+    token = hub.provider_token()
+    async with (
+        await hub.client() as watcher,
+        await hub.client(token=token) as first,
+        await hub.client(token=token) as second,
+    ):
+        await first.register()
+        await watcher.subscribe("marketplace")
+        for _ in range(3):
+            assert "duplicate identity" in (await second.register(instance="i2"))["data"]["message"]
+        (told,) = await watcher.heard()
+        assert told["type"] == "PROVIDER_STATUS_CHANGED"
+        assert told["data"]["status"]["state"] == "available"
+        assert told["data"]["status"]["reason"].startswith("duplicate identity")
+        heard: list[Message] = []
+        for _ in range(10):
+            clock.advance(GONE_SECONDS / 10)
+            await first.heard()
+            await hub.hub.caretaker.sweep()
+            heard += await watcher.heard()
+        (over,) = heard
+        assert (over["data"]["status"]["state"], over["data"]["status"]["reason"]) == ("available", None)
+
+
+async def test_a_stranger_makes_nobody_a_duplicate(hub: Running) -> None:
+    """Another provider that claims the identity of a live one is refused, and nobody is worried by it."""
+    async with await hub.client() as watcher, await hub.agent() as first, await hub.agent() as other:
+        await first.register()
+        await watcher.subscribe("marketplace")
+        assert (await other.register(instance="i2"))["data"]["code"] == "conflict"
+        assert await watcher.heard() == []
 
 
 async def test_the_same_agent_replaces_its_session(hub: Running) -> None:
@@ -256,6 +298,32 @@ async def test_history_and_snapshot_hold_what_was_sampled(hub: Running, clock: M
         assert page["history"] == reply["data"]["points"]
 
 
+async def test_a_gap_is_filled_and_shown(hub: Running, clock: ManualClock) -> None:
+    """A hub says when it last had a sample; late ones fill the gap, and who watches gets the whole past."""
+    token = hub.provider_token()
+    async with await hub.client() as watcher:
+        first = await hub.client(token=token)
+        provider_id = (await first.register())["data"]["providerId"]
+        await first.send("GPU_METRICS_UPDATE", {"metrics": {"cpuPercent": 1}})
+        await first.heard()
+        await watcher.subscribe(f"provider:{provider_id}")
+        clock.advance(12)
+        async with first, await hub.client(token=token) as again:
+            assert (await again.register())["data"]["lastSampleSecondsAgo"] == 12
+            late = {"metrics": {"cpuPercent": 2}, "late": True, "ageSeconds": 6}
+            await again.send("GPU_METRICS_UPDATE", late)
+            await again.heard()
+            await hub.hub.caretaker.sweep()
+            assert await watcher.heard() == []
+            clock.advance(REFILLED_SECONDS)
+            await hub.hub.caretaker.sweep()
+            (page,) = await watcher.heard()
+            assert (page["channel"], page["data"]["kind"]) == (f"provider:{provider_id}", "provider_snapshot")
+            assert [point["cpuPercent"] for point in page["data"]["history"]] == [1, 2]
+            await hub.hub.caretaker.sweep()
+            assert await watcher.heard() == []
+
+
 @pytest.mark.parametrize(
     "metrics",
     [
@@ -384,6 +452,7 @@ async def test_a_restarted_hub_finds_its_providers(clock: ManualClock) -> None:
                 "providerId": provider.id,
                 "session": 2,
                 "jobs": [],
+                "lastSampleSecondsAgo": None,
             }
             assert await watcher.heard() == []
 

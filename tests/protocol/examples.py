@@ -87,7 +87,7 @@ def build(kind: inspect.Type, *, full: bool) -> Any:
         case inspect.BoolType():
             return True
         case inspect.IntType():
-            return 2**53 if full else 0
+            return (2**53 if kind.le is None else min(kind.le, 2**53)) if full else 0
         case inspect.FloatType():
             return 61.5 if full else 0
         case inspect.AnyType():

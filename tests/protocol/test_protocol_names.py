@@ -12,17 +12,18 @@ from qubix_tui.protocol.records import JobState, ProviderState
 
 NAMES: dict[type, str] = {
     records.ProviderSpec: """workerId name gpuModel gpuCount gpuMemTotalMb gpus cpuModel cpuCores ramTotalMb
-        os driverVersion cudaVersion location pricePerHour agentVersion simulated workloads""",
+        limit os driverVersion cudaVersion location pricePerHour agentVersion simulated workloads""",
     records.Provider: """workerId name gpuModel gpuCount gpuMemTotalMb gpus cpuModel cpuCores ramTotalMb
-        os driverVersion cudaVersion location pricePerHour agentVersion simulated workloads
+        limit os driverVersion cudaVersion location pricePerHour agentVersion simulated workloads
         id state isOnline isAvailable currentJobId registeredAt lastHeartbeat""",
     records.GpuInfo: "uuid name memTotalMb",
     records.Workload: "name description gpus params",
     records.WorkloadParam: "name type default min max pattern choices",
     records.ProviderStatus: "isOnline isAvailable state reason currentJobId lastHeartbeat",
     records.Metrics: """cpuPercent ramPercent gpuPercent gpuTemp gpuMemUsedMb gpuMemTotalMb ramUsedMb
-        ramTotalMb cpuTemp load1 netRxBytesPerSec netTxBytesPerSec diskPercent uptimeSeconds gpus gpuNote
-        sampledAt seq agent""",
+        ramTotalMb swapUsedMb swapTotalMb cpuCorePercents cpuMhz cpuTemp load1 netRxBytesPerSec
+        netTxBytesPerSec diskPercent diskUsedMb diskTotalMb diskReadBytesPerSec diskWriteBytesPerSec
+        uptimeSeconds limit gpus gpuNote sampledAt seq agent""",
     records.GpuMetrics: """index uuid name utilPercent memUtilPercent memUsedMb memTotalMb tempC memTempC
         tempSlowdownC powerW powerLimitW energyJ smClockMhz memClockMhz fanPercent pcieRxBytesPerSec
         pcieTxBytesPerSec throttle eccUncorrected xid state processes""",
@@ -53,7 +54,7 @@ REQUEST_NAMES = {
     "provider:status": "paused draining reason",
     "provider:remove": "providerId",
     "provider:history": "providerId seconds",
-    "GPU_METRICS_UPDATE": "metrics late",
+    "GPU_METRICS_UPDATE": "metrics late ageSeconds",
     "JOB_PROGRESS": "jobId attempt seq progress",
     "JOB_LOGS": "jobId attempt seq stream from text dropped",
     "JOB_COMPLETED": "jobId attempt seq status reason result",
@@ -78,7 +79,7 @@ EVENT_NAMES = {
     "subscribed": "subscription epoch offset recovered",
     "unsubscribed": "subscription",
     "authenticated": "role subject",
-    "registered": "providerId session jobs",
+    "registered": "providerId session jobs lastSampleSecondsAgo",
     "ok": "",
     "ack": "jobId attempt seq stale",
     "renewed": "jobs stop",
