@@ -11,9 +11,9 @@ import msgspec
 from msgspec import Meta
 
 from qubix_tui.hub.config import HubConfig
+from qubix_tui.hub.framed_connection import READ_LIMIT
 from qubix_tui.hub.limits import Limits
 from qubix_tui.hub.outbox import DEFAULT_BOUND
-from qubix_tui.hub.session import READ_LIMIT
 
 _HUB = HubConfig()
 _LIMITS = Limits()

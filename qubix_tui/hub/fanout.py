@@ -174,7 +174,7 @@ class Fanout:
         frames = group.pending[start:]
         if frames:
             group.early[subscriber] = len(group.pending)
-            subscriber.outbox.deliver(b"".join([data for data, _ in frames]), frames)
+            self._deliver_alone(subscriber, frames)
 
     def flush(self) -> None:
         """Write all that was published to its subscribers."""
@@ -216,20 +216,26 @@ class Fanout:
             )
         return False
 
-    @staticmethod
-    def _flush_group(group: _Group) -> None:
+    def _flush_group(self, group: _Group) -> None:
         frames, group.pending = group.pending, []
         early, group.early = group.early, {}
         group.bytes = 0
         joined = frames[0][0] if len(frames) == 1 else b"".join([data for data, _ in frames])
+        written = 0
         # A copy: a reader that turns out to be too slow leaves the group here.
         for subscriber in tuple(group.members):
             if subscriber in early:
                 rest = frames[early[subscriber] :]
                 if rest:
-                    subscriber.outbox.deliver(b"".join([data for data, _ in rest]), rest)
+                    self._deliver_alone(subscriber, rest)
             else:
-                subscriber.outbox.deliver(joined, frames)
+                written += subscriber.outbox.deliver(joined, frames)
+        self._telemetry.bytes_sent += written * len(joined)
+
+    def _deliver_alone(self, subscriber: Subscriber, frames: list[tuple[bytes, str | None]]) -> None:
+        joined = b"".join([data for data, _ in frames])
+        if subscriber.outbox.deliver(joined, frames):
+            self._telemetry.bytes_sent += len(joined)
 
     def _move(self, subscriber: Subscriber, channel_keys: frozenset[str] | set[str]) -> None:
         """Put a subscriber into the group for a set of channels."""

@@ -14,7 +14,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve, unix_serv
 
 from qubix_tui.hub.addresses import is_loopback
 from qubix_tui.hub.config import HubConfig
-from qubix_tui.hub.session import CLOSING_SECONDS, READ_LIMIT, WRITE_LIMIT, Session, SessionOwner
+from qubix_tui.hub.framed_connection import CLOSING_SECONDS, READ_LIMIT, WRITE_LIMIT
+from qubix_tui.hub.session import Session, SessionOwner
 
 HANDSHAKE_SECONDS = 10.0
 """How long a client may take for its handshake, and before that for the one of TLS."""

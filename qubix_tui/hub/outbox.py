@@ -35,6 +35,10 @@ class Socket(Protocol):
         """Hand whole frames to the socket; does nothing once the connection is closing."""
         ...
 
+    def write_shared(self, data: bytes) -> None:
+        """The same for what many get: whoever has it written counts it."""
+        ...
+
     def too_slow(self) -> None:
         """More waits than the bound allows: end this connection."""
         ...
@@ -119,18 +123,22 @@ class Outbox:
         else:
             self._socket.write(data)
 
-    def deliver(self, joined: bytes, frames: Sequence[tuple[bytes, str | None]]) -> None:
+    def deliver(self, joined: bytes, frames: Sequence[tuple[bytes, str | None]]) -> bool:
         """Write frames that were joined for many readers, or queue them one by one where others wait.
 
         Args:
             joined: All of ``frames`` in one piece.
             frames: Each frame with its subject.
+
+        Returns:
+            Whether they were written; the caller counts them then.
         """
         if not self.congested:
-            self._socket.write(joined)
-            return
+            self._socket.write_shared(joined)
+            return True
         for data, subject in frames:
             self.add(data, subject)
+        return False
 
     def add(self, data: bytes, subject: str | None = None) -> None:
         """Queue one frame."""

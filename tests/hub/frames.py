@@ -30,6 +30,9 @@ class FakeSocket:
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
+    def write_shared(self, data: bytes) -> None:
+        self.write(data)
+
     def too_slow(self) -> None:
         self.cut = True
 

@@ -261,3 +261,17 @@ def test_grouping_changes_nothing_of_what_each_reader_gets(steps: list[tuple[str
         assert dict(fanout.subscriptions()) == counted
 
     asyncio.run(run())
+
+
+async def test_bytes_are_counted_once_however_they_are_written() -> None:
+    """Joined for many readers, early for one, and not yet for one whose socket is full."""
+    telemetry = Telemetry()
+    fanout = Fanout(telemetry)
+    early, late, full = (hearing(fanout, "marketplace") for _ in range(3))
+    full.subscriber.outbox.hold()
+    fanout.publish("T", "marketplace", b"12345")
+    fanout.catch_up(early.subscriber)
+    fanout.publish("T", "marketplace", b"678")
+    fanout.flush()
+    assert telemetry.bytes_sent == len(early.got) + len(late.got) == 16
+    assert full.got == b""

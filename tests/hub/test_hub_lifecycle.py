@@ -87,6 +87,7 @@ async def test_a_message_that_never_ends_is_silence(
     """A byte now and then keeps no connection open."""
     # In mid-message the client's own close frame can't be told from the rest of the message.
     monkeypatch.setattr("qubix_tui.hub.session.CLOSING_SECONDS", 0.1)
+    monkeypatch.setattr("qubix_tui.hub.framed_connection.CLOSING_SECONDS", 0.1)
     client = await hub.client()
     transport = client.socket.transport
     transport.write(b"\x81\xfe\x01\x00\x00\x00\x00\x00")
@@ -238,6 +239,7 @@ async def test_a_client_that_does_not_read_its_replies_is_read_no_more(hub: Runn
 async def test_a_client_that_never_closes_its_side_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """After it asked for the end, and after it said that it sends no more."""
     monkeypatch.setattr("qubix_tui.hub.session.CLOSING_SECONDS", 0.1)
+    monkeypatch.setattr("qubix_tui.hub.framed_connection.CLOSING_SECONDS", 0.1)
     async with running() as hub:
         loop = asyncio.get_running_loop()
         asking, half_closed = await Stalled.subscribed(hub.hub), await Stalled.subscribed(hub.hub)

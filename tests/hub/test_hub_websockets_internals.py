@@ -16,7 +16,7 @@ from tests.hub.wire import eventually, running
 
 
 def test_the_minor_version_is_the_one_that_was_read() -> None:
-    """A newer one has to be read first: see the description of `qubix_tui.hub.session`."""
+    """A newer one has to be read first: see the description of `qubix_tui.hub.framed_connection`."""
     assert version("websockets").startswith("17.4")
 
 
