@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.contestants import WebSocketServer, contestants
+from benchmarks.contestants import WebSocketServer, contestants, tokens_file
 from benchmarks.fanout import Stage, fan_out
 from benchmarks.plot import Line, Panel, draw
 from benchmarks.processes import LOAD_CORE, ROOT, compiled
@@ -49,6 +49,7 @@ def main() -> None:
     os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory(prefix="qubix-bench-") as name:
         folder = Path(name)
+        tokens_file(folder).write_text("")
         hub = [one for one in contestants(folder) if isinstance(one, WebSocketServer) and one.name == "qubix"]
         stage = Stage(folder, compiled("load", folder), hub, ())
         bursts = [fan_out_cost(stage, count, 50, 0.010) for count in SUBSCRIBERS]
