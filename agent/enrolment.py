@@ -9,6 +9,7 @@ from typing import Final, Self
 import msgspec
 
 from agent.state import StateError
+from agent.transport import SYSTEM_TRUST, Transport
 from qubix_tui import __version__
 from qubix_tui.client import BadUrl, ClientError, Connection, ConnectionState, Refused, RetryPolicy, check_url
 from qubix_tui.protocol.answers import Enrolled
@@ -67,7 +68,9 @@ def kept(directory: Path) -> Kept | None:
     return found
 
 
-async def enroll(url: str, code: str, worker_id: str, directory: Path) -> Kept:
+async def enroll(
+    url: str, code: str, worker_id: str, directory: Path, transport: Transport = SYSTEM_TRUST
+) -> Kept:
     """Trade a code for a token, and keep it (0600).
 
     Args:
@@ -75,13 +78,15 @@ async def enroll(url: str, code: str, worker_id: str, directory: Path) -> Kept:
         code: What its operator handed out.
         worker_id: This agent's identity.
         directory: The agent's state directory.
+        transport: How to reach it.
 
     Raises:
+        agent.transport.TransportError: The authority to trust can't be read.
         EnrollFailed: The hub can't be reached, or refuses.
         StateError: The token can't be kept.
     """
     with _Draft(directory) as draft:
-        enrolled = await _trade(url, Enroll(code=code, worker_id=worker_id))
+        enrolled = await _trade(url, Enroll(code=code, worker_id=worker_id), transport)
         result = Kept(hub=url, provider_id=enrolled.provider_id, token=enrolled.token)
         draft.keep(result)
     return result
@@ -120,8 +125,14 @@ class _Draft:
         self._draft.unlink(missing_ok=True)
 
 
-async def _trade(url: str, request: Enroll) -> Enrolled:
-    connection = Connection(url, retry=RetryPolicy(attempts=0), user_agent=f"qubix-agent/{__version__}")
+async def _trade(url: str, request: Enroll, transport: Transport) -> Enrolled:
+    connection = Connection(
+        url,
+        retry=RetryPolicy(attempts=0),
+        ssl_context=transport.ssl_context(),
+        proxy=transport.proxy,
+        user_agent=f"qubix-agent/{__version__}",
+    )
     settled = asyncio.Event()
 
     def settle(state: ConnectionState) -> None:

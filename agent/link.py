@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-import ssl
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -17,9 +17,10 @@ from qubix_tui.protocol import events
 from qubix_tui.protocol.errors import ErrorCode
 from qubix_tui.protocol.events import Event
 from qubix_tui.protocol.records import ProviderSpec
-from qubix_tui.protocol.requests import PublishMetrics, Register
+from qubix_tui.protocol.requests import PublishMetrics, Register, SetStatus
 
 REGISTER: Final = "provider:register"
+STATUS: Final = "provider:status"
 METRICS: Final = "GPU_METRICS_UPDATE"
 
 REFUSED_SECONDS: Final = 60.0
@@ -48,13 +49,13 @@ class Link:
         complain: Called with one sentence each time there is a new reason why it is not registered.
         instance: Random per agent start, so that the hub tells a reconnect from a second agent.
         backlog: What was sampled lately, also while another link was there (default: nothing yet).
+        wish: Gives what the hub has to hear of its owner's wishes after a registration, None for nothing.
+        told: Called with what the hub has heard.
         retry: When to dial again.
-        ssl_context: For ``wss://``, in place of the system's trust.
-        proxy: URL of the proxy to go through; none unless given.
-        insecure: Whether the token may cross a network in the clear.
 
     Raises:
         qubix_tui.client.BadUrl: The address can't be dialled, or the token not sent there.
+        agent.transport.TransportError: The authority to trust can't be read.
     """
 
     def __init__(
@@ -66,23 +67,24 @@ class Link:
         complain: Callable[[str], None],
         instance: str,
         backlog: Backlog | None = None,
+        wish: Callable[[], SetStatus | None] = lambda: None,
+        told: Callable[[SetStatus], None] = lambda _: None,
         retry: RetryPolicy = AGENT,
-        ssl_context: ssl.SSLContext | None = None,
-        proxy: str | None = None,
-        insecure: bool = False,
     ) -> None:
         self.target = target
         self._spec = spec
         self._registered = registered
         self._complain = complain
         self._instance = instance
+        self._wish = wish
+        self._told = told
         self._connection = Connection(
             target.url,
             token=target.token,
             retry=retry,
-            ssl_context=ssl_context,
-            proxy=proxy,
-            insecure=insecure,
+            ssl_context=target.transport.ssl_context(),
+            proxy=target.transport.proxy,
+            insecure=target.transport.insecure,
             user_agent=f"qubix-agent/{__version__}",
         )
         self._connection.on_open(self._greet)
@@ -91,6 +93,8 @@ class Link:
         self._said: str | None = None
         self._unsent: Sample | None = None
         self._update: asyncio.Task[None] | None = None
+        self.sent = 0
+        """How many samples were sent, the late ones too."""
         self._backlog = backlog if backlog is not None else Backlog()
         self._late: list[Kept] = []
         self._late_timer: asyncio.TimerHandle | None = None
@@ -100,6 +104,22 @@ class Link:
     def is_open(self) -> bool:
         """Whether the hub has registered this provider on the connection of now."""
         return self._connection.state is ConnectionState.OPEN
+
+    @property
+    def state(self) -> ConnectionState:
+        """Where the connection is."""
+        return self._connection.state
+
+    @property
+    def last_error(self) -> str | None:
+        """Why it is not open, as one sentence."""
+        return self._connection.last_error
+
+    @property
+    def next_attempt_seconds(self) -> float | None:
+        """How long until it is dialled again; None unless that is waited for."""
+        at = self._connection.next_attempt_at
+        return None if at is None else max(0.0, at - time.monotonic())
 
     async def start(self) -> None:
         """Begin to dial; returns at once."""
@@ -128,6 +148,7 @@ class Link:
             self.say(self._connection.last_error)
             return False
         if sent:
+            self.sent += 1
             self._begin_late()
         if self._spec() != self._sent_spec and (self._update is None or self._update.done()):
             self._update = asyncio.get_running_loop().create_task(self._register_again())
@@ -137,8 +158,9 @@ class Link:
         registered = await self._register()
         self._said = None
         self._backlog.owe_since(registered.last_sample_seconds_ago)
+        await self.tell()
         if self._unsent is not None:
-            self._connection.send(METRICS, PublishMetrics(metrics=self._unsent.metrics))
+            self.sent += self._connection.send(METRICS, PublishMetrics(metrics=self._unsent.metrics))
             self._unsent = None
         self._registered(registered.provider_id)
 
@@ -165,6 +187,22 @@ class Link:
         registered: events.Registered = reply.data
         return registered
 
+    async def tell(self) -> None:
+        """Pass on what the owner wishes, where there is something that the hub has to hear.
+
+        Raises:
+            qubix_tui.client.ClientError: The connection is not open, or was lost.
+        """
+        wish = self._wish()
+        if wish is None:
+            return
+        try:
+            await self._connection.request(STATUS, wish)
+        except Refused as error:
+            self.say(f"the hub does not take the wish of this provider's owner: {error}")
+        else:
+            self._told(wish)
+
     async def _register_again(self) -> None:
         try:
             await self._register()
@@ -189,6 +227,7 @@ class Link:
         if not self._connection.send(METRICS, data):
             self._end_late()
             return
+        self.sent += 1
         self._late.pop()
         if self._late:
             self._late_timer = asyncio.get_running_loop().call_later(LATE_EVERY_SECONDS, self._send_late)

@@ -13,6 +13,7 @@ import msgspec
 from agent.cost import CostMeter
 from agent.sensors.base import Monotonic
 from agent.sensors.gpu import GpuReading, GpuSensor
+from agent.sensors.gpu_off import NoGpus
 from agent.sensors.host import HostReading, HostSensor
 from qubix_tui.protocol.records import GpuMetrics, Metrics
 from qubix_tui.protocol.types import to_timestamp
@@ -46,7 +47,7 @@ class Sampler:
         directory: Path,
         *,
         host: HostSensor | None = None,
-        gpu: GpuSensor | None = None,
+        gpu: GpuSensor | NoGpus | None = None,
         wall: Callable[[], float] = time.time,
         monotonic: Monotonic = time.monotonic,
     ) -> None:
@@ -150,21 +151,28 @@ class SamplerThread:
     Args:
         sampler: What takes the samples; it belongs to the thread from `start` to `stop`.
         deliver: Called on that thread with each sample.
+        period: Seconds between samples.
         monotonic: The clock of the schedule.
     """
 
     def __init__(
-        self, sampler: Sampler, deliver: Callable[[Sample], None], *, monotonic: Monotonic = time.monotonic
+        self,
+        sampler: Sampler,
+        deliver: Callable[[Sample], None],
+        *,
+        period: float = PERIOD,
+        monotonic: Monotonic = time.monotonic,
     ) -> None:
         self._sampler = sampler
         self._deliver = deliver
+        self._period = period
         self._monotonic = monotonic
         self._stopping = threading.Event()
         # A reading that hangs in the kernel must not hold up the end of the process.
         self._thread = threading.Thread(target=self._run, name="qubix-sampler", daemon=True)
 
     def start(self) -> None:
-        """Take the first sample at once, then one each second."""
+        """Take the first sample at once, then one each period."""
         self._thread.start()
 
     def stop_soon(self) -> None:
@@ -176,7 +184,7 @@ class SamplerThread:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        schedule = Schedule(self._monotonic())
+        schedule = Schedule(self._monotonic(), self._period)
         complaint: str | None = None
         try:
             while not self._stopping.is_set():
@@ -185,7 +193,7 @@ class SamplerThread:
                 except Exception as error:
                     if repr(error) != complaint:
                         complaint = repr(error)
-                        _logger.exception("a sample could not be taken; it is tried again each second")
+                        _logger.exception("a sample could not be taken; it is tried again")
                 else:
                     complaint = None
                     self._deliver(sample)

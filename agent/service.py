@@ -1,29 +1,35 @@
-"""The running agent: sampler, link and the signals that end them, in one event loop."""
+"""The running agent: sampler, link, the owner's desk and the signals that end it, in one event loop."""
 
 import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from agent.availability import Availability
 from agent.backlog import Backlog
+from agent.control import ControlError, ControlServer
+from agent.desk import Desk, Facts
 from agent.link import Link, new_instance
-from agent.sampler import Sample, Sampler, SamplerThread
+from agent.sampler import PERIOD, Sample, Sampler, SamplerThread
 from agent.sensors.gpu import NO_READING
 from agent.sensors.inventory import Owner, provider_spec, read_host
 from agent.state import StateError
 from agent.target import Target, TargetError, TargetFinder
+from agent.transport import TransportError
 from qubix_tui.client import BadUrl
 from qubix_tui.home import HomeError
+from qubix_tui.notify import Notifier
 from qubix_tui.protocol.records import ProviderSpec
 
 FIRST_LOOK_SECONDS: Final = 2.0
 """How long the first registration waits for the GPUs: without them it would be false news."""
 
 LOOK_AGAIN_SECONDS: Final = 5.0
-"""How often an agent that is not registered looks whether the hub's address or its token changed."""
+"""How often an agent looks whether the hub's address or its token changed, or a wish did not get through."""
 
 STOP_SECONDS: Final = 0.8
 """For the sampler's last reading; the link's goodbye comes on top."""
@@ -35,9 +41,11 @@ class Service:
     Args:
         finder: Where the hub is.
         owner: What the owner says of this machine.
-        directory: The agent's state directory.
+        directory: The agent's state directory, held by this process.
+        sampler: What takes the samples.
+        period: Seconds between them.
         lifeline: Descriptor of an inherited pipe; the agent ends when its other end closes.
-        insecure: Whether the token may cross a network in the clear.
+        notifier: The supervisor, if there is one.
         report: Called with one line each time the provider is registered.
         complain: Called with one sentence for each new reason why it is not.
     """
@@ -48,25 +56,29 @@ class Service:
         owner: Owner,
         directory: Path,
         *,
-        lifeline: int | None,
-        insecure: bool,
+        sampler: Sampler,
+        period: float = PERIOD,
+        lifeline: int | None = None,
+        notifier: Notifier | None = None,
         report: Callable[[str], None],
         complain: Callable[[str], None],
     ) -> None:
         self._finder = finder
         self._owner = owner
         self._directory = directory
+        self._sampler = sampler
+        self._period = period
         self._lifeline = lifeline
-        self._insecure = insecure
+        self._supervisor = _Supervisor(notifier or Notifier())
         self._report = report
-        self._complain = complain
+        self._say = complain
         self._host = read_host()
         self._instance = new_instance()
         self._backlog = Backlog()
-        self._newest: Sample | None = None
         self._settled = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._link: Link | None = None
+        self._availability = Availability(directory)
+        self._facts: Facts | None = None
 
     async def run(self) -> None:
         """Sample and send until SIGTERM, SIGINT or the end of the lifeline.
@@ -74,30 +86,44 @@ class Service:
         Raises:
             qubix_tui.client.BadUrl: The address of the hub can't be dialled, or the token not sent there.
             TargetError: The token given can't be used.
+            TransportError: Nor can the authority to trust.
             agent.state.StateError: What was kept of an enrollment can't be read.
             qubix_tui.home.HomeError: Likewise.
         """
         loop = asyncio.get_running_loop()
-        self._link = self._new_link(self._finder.find())
+        link = self._new_link(self._finder.find())
+        facts = self._facts = Facts(self._owner.worker_id, link, started_at=time.time())
+        desk = Desk(facts, self._availability)
         self._listen_for_the_end(loop)
 
         def deliver(sample: Sample) -> None:
             # Where a reading outlasted the agent's end the loop is closed already.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._take, sample)
+                loop.call_soon_threadsafe(self._take, facts, sample)
 
-        sampler = SamplerThread(Sampler(self._directory), deliver)
+        sampler = SamplerThread(self._sampler, deliver, period=self._period)
+        control = ControlServer(self._directory, desk.answer)
         sampler.start()
         try:
+            await self._open(control)
             await self._wait_for(self._settled, FIRST_LOOK_SECONDS)
-            await self._link.start()
+            await link.start()
             while not await self._wait_for(self._stopping, LOOK_AGAIN_SECONDS):
-                if not self._link.is_open:
-                    await self._follow_target()
+                if not facts.link.is_open:
+                    await self._follow_target(facts)
+                await desk.tell_hub()
         finally:
+            self._supervisor.stopping()
             sampler.stop_soon()
-            await self._link.close()
+            await control.close()
+            await facts.link.close()
             sampler.join(STOP_SECONDS)
+
+    async def _open(self, control: ControlServer) -> None:
+        try:
+            await control.start()
+        except ControlError as error:
+            self._complain(str(error))
 
     def _listen_for_the_end(self, loop: asyncio.AbstractEventLoop) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -114,42 +140,55 @@ class Service:
         self._stopping.set()
         self._settled.set()
 
-    def _take(self, sample: Sample) -> None:
-        self._newest = sample
+    def _take(self, facts: Facts, sample: Sample) -> None:
+        facts.newest, facts.newest_at = sample, time.monotonic()
+        self._supervisor.sampled(facts.newest_at)
         if sample.gpus.settled:
             self._settled.set()
-        if self._link is not None and not self._stopping.is_set():
-            self._link.send(sample)
+        if not self._stopping.is_set():
+            facts.link.send(sample)
 
-    async def _follow_target(self) -> None:
+    async def _follow_target(self, facts: Facts) -> None:
         """Dial another hub, or with another token, if that is what is asked for by now."""
-        assert self._link is not None
         try:
             target = self._finder.find()
-            if target == self._link.target:
+            if target == facts.link.target:
                 return
             link = self._new_link(target)
-        except (TargetError, StateError, HomeError, BadUrl) as error:
-            self._link.say(str(error))
+        except (TargetError, TransportError, StateError, HomeError, BadUrl) as error:
+            facts.link.say(str(error))
             return
-        await self._link.close()
-        self._link = link
+        await facts.link.close()
+        facts.sent_before += facts.link.sent
+        facts.link = link
         await link.start()
 
     def _new_link(self, target: Target) -> Link:
         return Link(
             target,
             spec=self._spec,
-            registered=lambda provider_id: self._report(f"registered as {provider_id} at {target.url}"),
+            registered=lambda provider_id: self._registered(provider_id, target.url),
             complain=self._complain,
             instance=self._instance,
             backlog=self._backlog,
-            insecure=self._insecure,
+            wish=self._availability.to_tell,
+            told=self._availability.told,
         )
 
+    def _registered(self, provider_id: str, url: str) -> None:
+        if self._facts is not None:
+            self._facts.provider_id, self._facts.registered_at = provider_id, time.time()
+        line = f"registered as {provider_id} at {url}"
+        self._supervisor.status(line)
+        self._report(line)
+
+    def _complain(self, sentence: str) -> None:
+        self._supervisor.status(sentence)
+        self._say(sentence)
+
     def _spec(self) -> ProviderSpec:
-        gpus = NO_READING if self._newest is None else self._newest.gpus
-        return provider_spec(self._owner, self._host, gpus)
+        newest = None if self._facts is None else self._facts.newest
+        return provider_spec(self._owner, self._host, NO_READING if newest is None else newest.gpus)
 
     async def _wait_for(self, event: asyncio.Event, seconds: float) -> bool:
         """Wait until ``event`` is set; False if that does not happen in time."""
@@ -157,3 +196,35 @@ class Service:
             async with asyncio.timeout(seconds):
                 return await event.wait()
         return False
+
+
+class _Supervisor:
+    """What a supervisor hears: ready with the first sample, alive with each that follows.
+
+    No timer feeds its watchdog: an agent that takes no more samples is of no use, however its loop turns.
+    """
+
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
+        self._every = (notifier.watchdog_seconds or 0.0) / 4
+        self._fed_at: float | None = None
+        self._status = "sampling"
+
+    def sampled(self, now: float) -> None:
+        """A sample was taken, at ``now`` (monotonic)."""
+        if self._fed_at is None:
+            self._notifier.ready(self._status)
+        elif not self._every or now - self._fed_at < self._every:
+            return
+        self._fed_at = now
+        if self._every:
+            self._notifier.alive()
+
+    def status(self, line: str) -> None:
+        """Say in a line how the agent does."""
+        self._status = line
+        self._notifier.status(line)
+
+    def stopping(self) -> None:
+        """The agent ends."""
+        self._notifier.stopping("saying goodbye", 2 * STOP_SECONDS)

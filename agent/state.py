@@ -53,10 +53,30 @@ def locked(directory: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _who_runs(descriptor: int, directory: Path) -> str:
+def running_agent(directory: Path) -> str | None:
+    """Say which agent holds the state directory, in words; None where none does."""
+    try:
+        descriptor = os.open(directory / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return _holder(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _holder(descriptor: int) -> str:
     pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-    who = f"the agent with process id {pid}" if pid.isdecimal() else "another agent"
-    return f"{who} already uses {directory}; stop it, or give this one a QUBIX_HOME of its own"
+    return f"the agent with process id {pid}" if pid.isdecimal() else "another agent"
+
+
+def _who_runs(descriptor: int, directory: Path) -> str:
+    return (
+        f"{_holder(descriptor)} already uses {directory}; stop it, or give this one a QUBIX_HOME of its own"
+    )
 
 
 def _write_pid(descriptor: int) -> None:
@@ -111,15 +131,24 @@ def worker_id(directory: Path) -> str:
 
 def _make_worker_id(path: Path) -> str:
     made = secrets.token_hex(16)
-    temporary = path.with_name(".worker-id.new")
+    write_private(path, f"{made}\n".encode())
+    return made
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file (0600) of the state directory as a whole: after a power cut it is the old one or this.
+
+    Raises:
+        StateError: It can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.new")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(made + "\n")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             # Else a power cut could leave an empty file under the right name.
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise StateError(f"can't make {path}: {error.strerror}") from None
-    return made
+        raise StateError(f"can't write {path}: {error.strerror}") from None

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent import enrolment
+from agent.transport import SYSTEM_TRUST, Transport
 from qubix_tui import home
 from qubix_tui.protocol import DEFAULT_PORT
 from qubix_tui.protocol.tokens import Role, is_token
@@ -17,14 +18,15 @@ class TargetError(Exception):
 
 
 class Target(NamedTuple):
-    """The hub to dial and the token to show there."""
+    """The hub to dial, the token to show there, and how."""
 
     url: str
     token: str | None
+    transport: Transport = SYSTEM_TRUST
 
     def __repr__(self) -> str:
         """Without the token: it must never reach a log."""
-        return f"Target(url={self.url!r}, token={'None' if self.token is None else '…'})"
+        return f"Target(url={self.url!r}, token={'None' if self.token is None else '…'}, {self.transport})"
 
 
 class TargetFinder:
@@ -34,15 +36,23 @@ class TargetFinder:
     before; a token file may get a new token; the agent may be enrolled while it runs.
 
     Args:
-        hub: Address given on the command line.
-        token_file: File given on the command line.
+        hub: The address that was set.
+        token_file: The file that was set; it goes before ``QUBIX_TOKEN``.
         directory: QUBIX_HOME.
+        transport: How to reach the hub.
     """
 
-    def __init__(self, hub: str | None, token_file: Path | None, directory: Path) -> None:
+    def __init__(
+        self,
+        hub: str | None,
+        token_file: Path | None,
+        directory: Path,
+        transport: Transport = SYSTEM_TRUST,
+    ) -> None:
         self._hub = hub
         self._token_file = token_file
         self._directory = directory
+        self._transport = transport
 
     def find(self) -> Target:
         """Give the hub and the token as they are now.
@@ -53,11 +63,11 @@ class TargetFinder:
             qubix_tui.home.HomeError: The local token, or the file given, can't be read.
         """
         enrolled = enrolment.kept(self._directory / "agent")
-        asked = asked_url(self._hub) or (enrolled.hub if enrolled else None)
+        asked = self._hub or (enrolled.hub if enrolled else None)
         url = asked or home.running_hub(home=self._directory) or DEFAULT_URL
         own = enrolled.token if enrolled and enrolled.is_for(url) else None
         url, local = home.credentials_for(url, Role.PROVIDER, home=self._directory)
-        return Target(url, self._given_token() or own or local)
+        return Target(url, self._given_token() or own or local, self._transport)
 
     def _given_token(self) -> str | None:
         if self._token_file is not None:
@@ -69,8 +79,3 @@ class TargetFinder:
         if token is not None and not is_token(token):
             raise TargetError("QUBIX_TOKEN holds no valid token (mistyped, or cut short)")
         return token
-
-
-def asked_url(option: str | None) -> str | None:
-    """The hub that was named, by option or environment; None if by neither."""
-    return option or os.environ.get("QUBIX_HUB") or None

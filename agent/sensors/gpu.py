@@ -15,6 +15,7 @@ import psutil
 
 from agent.sensors.base import Monotonic, one_line
 from agent.sensors.nvml_process import ChildGone, NvmlProcess, library_present
+from agent.sensors.offer import Offer
 from qubix_tui.protocol.records import GpuInfo, GpuMetrics, GpuProcess
 
 START_DEADLINE: Final = 30.0
@@ -95,7 +96,7 @@ class GpuReading(NamedTuple):
     note: str | None
     """Why something is missing, in words; None when nothing is."""
     identities: list[GpuInfo]
-    """Every GPU seen since the agent started, the lost ones too."""
+    """Every GPU that is offered and was seen since the agent started, the lost ones too."""
     driver_version: str | None
     cuda_version: str | None
     unified: frozenset[int]
@@ -118,6 +119,7 @@ class GpuSensor:
     Args:
         start: Starts a child.
         present: Whether the library can be found at all.
+        offer: Which GPUs are spoken of.
         monotonic: The clock of all deadlines.
         backoff: Seconds before the first, second, … start after a failure; the last one repeats.
     """
@@ -127,11 +129,13 @@ class GpuSensor:
         *,
         start: Callable[[], Child] = NvmlProcess,
         present: Callable[[], bool] = library_present,
+        offer: Offer | None = None,
         monotonic: Monotonic = time.monotonic,
         backoff: Sequence[float] = BACKOFF,
     ) -> None:
         self._start = start
         self._present = present
+        self._offer = offer or Offer()
         self._monotonic = monotonic
         self._backoff = backoff
         self._decoder = msgspec.json.Decoder(Answer)
@@ -185,7 +189,7 @@ class GpuSensor:
             ],
             driver_version=one_line(self._answer.driver_version),
             cuda_version=one_line(self._answer.cuda_version),
-            unified=frozenset(self._answer.unified),
+            unified=frozenset(self._answer.unified) & {gpu.index for gpu in self._known.values()},
             settled=self._settled,
             child_cpu_seconds=self._answer.cpu_seconds if self._has_answered else 0.0,
         )
@@ -244,7 +248,7 @@ class GpuSensor:
         self._answer = answer
         self._has_answered = self._fresh = True
         self._read_at = now
-        self._note_gpus(answer.gpus)
+        self._note_gpus([gpu for gpu in answer.gpus if self._offer.includes(gpu)])
         missing = [gpu.index for gpu in self._sorted() if gpu.state == "lost"]
         if missing:
             self._set_note(f"{_listed(missing)} lost, trying again")
@@ -254,7 +258,9 @@ class GpuSensor:
             return
         if now - self._started_at >= STEADY_SECONDS:
             self._failures = 0
-        if not self._known:
+        if absent := self._offer.missing(self._known.values()):
+            self._set_note(f"offered, but not there: GPU {', '.join(absent)}")
+        elif not self._known:
             self._set_note(NO_GPU)
         elif answer.unified:
             self._set_note(f"{_listed(answer.unified)} sharing the host's memory")

@@ -48,6 +48,7 @@ class HostSensor:
         directory: The disk that the reading speaks of is the one this lies on.
         monotonic: The clock that intervals are measured with.
         group: The control group that this process is in.
+        temperature: Whether the CPU's temperature is looked at.
     """
 
     def __init__(
@@ -56,11 +57,12 @@ class HostSensor:
         *,
         monotonic: Monotonic = time.monotonic,
         group: ControlGroup | None = None,
+        temperature: bool = True,
     ) -> None:
         self._monotonic = monotonic
         self._group = group or ControlGroup()
         self._percent = PercentGuard()
-        self._temperature = CpuTemperature()
+        self._temperature = CpuTemperature() if temperature else None
         self._frequency = CpuFrequency()
         self._cpu = CpuMeter()
         self._quota = QuotaMeter()
@@ -87,7 +89,7 @@ class HostSensor:
             ram_total_mb=round(memory.total / MIB),
             swap_used_mb=_mib(memory.swap_used),
             swap_total_mb=_mib(memory.swap_total),
-            cpu_temp=self._temperature.read(now),
+            cpu_temp=None if self._temperature is None else self._temperature.read(now),
             load1=round(os.getloadavg()[0], 2),
             net_rx_bytes_per_sec=rx,
             net_tx_bytes_per_sec=tx,

@@ -109,10 +109,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the hub until it is told to end."""
     from qubix_tui.cli.hub_service import HubService
     from qubix_tui.cli.local_hub import local_access, local_engine, locked_data
-    from qubix_tui.cli.notify import Notifier
     from qubix_tui.hub.engine.base import EngineUnavailable
     from qubix_tui.hub.server import Hub
     from qubix_tui.hub.thread import event_loop_factory
+    from qubix_tui.notify import Notifier
 
     directory = home.home_dir()
     settings = hub_config.apply(arguments, directory).settings

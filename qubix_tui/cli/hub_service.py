@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qubix_tui import home
-from qubix_tui.cli.notify import Notifier
 from qubix_tui.hub.engine.base import EngineUnavailable
 from qubix_tui.hub.server import Hub
+from qubix_tui.notify import Notifier
 
 DRAIN_MARGIN_SECONDS = 10.0
 """What the end of the store and of the process may take beyond the drain, before a supervisor kills."""
@@ -93,7 +93,7 @@ class HubService:
         loop.add_signal_handler(signal.SIGHUP, self._hangup)
         await self._hub.start()
         allow_files(self._hub.config.limits.connections + OTHER_FILES)
-        watchdog = asyncio.create_task(self._notifier.keep_alive(self._probe), name="watchdog")
+        watchdog = asyncio.create_task(self._notifier.keep_alive(self._probe, "the store"), name="watchdog")
         try:
             with self._recorded():
                 print(f"listening on {self._hub.url}", flush=True)
@@ -156,6 +156,9 @@ class HubService:
             _logger.info("SIGHUP: the TLS files were read again; new connections get the new certificate")
 
     async def _probe(self) -> None:
-        """Come back when the store has answered, were it by refusing."""
+        """Come back when the store has answered, were it by refusing.
+
+        One that refuses (a full disk) would not be mended by a restart, and the hub still serves live values.
+        """
         with contextlib.suppress(EngineUnavailable):
             await self._hub.services.engine.commit((), (), ())

@@ -4,21 +4,24 @@ The commented file that `qubix hub config init` writes, the check of a file, and
 ``docs/operating.md`` all follow these structs.
 """
 
-import typing
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from qubix_tui.cli.hub_config import FILE_NAME
+from qubix_tui.hub import addresses
 from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.framed_connection import READ_LIMIT
 from qubix_tui.hub.limits import Limits
 from qubix_tui.hub.outbox import DEFAULT_BOUND
+from qubix_tui.hub.proxies import TrustedProxies
+from qubix_tui.settings.schema import Given, Schema, SettingsError, Text
 
 _HUB = HubConfig()
 _LIMITS = Limits()
 
-Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1, le=10**9)]
 Rate = Annotated[float, Meta(gt=0, le=1e9)]
 """Per second."""
@@ -189,71 +192,62 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     shutdown: Shutdown = Shutdown()
 
 
-class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """One setting.
-
-    Attributes:
-        key: Its table and name: ``listen.port``.
-        type: What its value has to be.
-        default: What it is when nobody says.
-        description: What it is for, empty where the name says it.
-        example: A value to show, where there is no default.
-        expected: A person's words for ``type``.
-    """
-
-    key: str
-    type: Any
-    default: Any
-    description: str
-    example: Any
-    expected: str
-
-
-def _describe(table: str, field: msgspec.structs.FieldInfo, annotation: object) -> Setting:
-    notes = [note for note in typing.get_args(annotation)[1:] if isinstance(note, Meta)]
-    descriptions = [note.description for note in notes if note.description]
-    examples = [example for note in notes for example in note.examples or ()]
-    return Setting(
-        key=f"{table}.{field.name}",
-        type=annotation,
-        default=field.default_factory() if field.default is msgspec.NODEFAULT else field.default,
-        description="".join(descriptions),
-        example=examples[0] if examples else None,
-        expected=_expected(annotation),
-    )
-
-
-def _expected(annotation: object) -> str:
-    kind = msgspec.inspect.type_info(annotation)
-    while isinstance(kind, msgspec.inspect.Metadata):
-        kind = kind.type
-    if isinstance(kind, msgspec.inspect.UnionType):
-        kind = next(option for option in kind.types if not isinstance(option, msgspec.inspect.NoneType))
-    match kind:
-        case msgspec.inspect.IntType(ge=least, le=most):
-            return f"a whole number from {least} to {most}"
-        case msgspec.inspect.FloatType(gt=None, ge=least, le=most):
-            return f"a number from {least:g} to {most:g}"
-        case msgspec.inspect.FloatType(gt=below, le=most):
-            return f"a number above {below:g} and at most {most:g}"
-        case msgspec.inspect.BoolType():
-            return "true or false"
-        case msgspec.inspect.LiteralType(values=values):
-            return " or ".join(f'"{value}"' for value in values)
-        case msgspec.inspect.VarTupleType():
-            return 'a list of texts in quotes, ["like", "this"]'
-        case msgspec.inspect.StrType():
-            return 'a text in quotes, "like this", that is not empty'
-    raise TypeError(f"no words for {annotation}")
-
-
-TABLES: dict[str, type[msgspec.Struct]] = dict(typing.get_type_hints(Settings))
-
-SETTINGS: dict[str, Setting] = {
-    f"{table}.{field.name}": _describe(
-        table, field, typing.get_type_hints(struct, include_extras=True)[field.name]
-    )
-    for table, struct in TABLES.items()
-    for field in msgspec.structs.fields(struct)
+FLAGS = {
+    "host": "listen.host",
+    "port": "listen.port",
+    "unix_socket": "listen.unix_socket",
+    "insecure": "listen.insecure",
+    "tls_cert": "tls.cert",
+    "tls_key": "tls.key",
+    "allow_origin": "access.allow_origins",
+    "public_name": "access.public_names",
+    "no_anonymous": "access.anonymous",
+    "trusted_proxy": "access.trusted_proxies",
+    "data": "storage.data",
+    "log_level": "log.level",
+    "log_format": "log.format",
+    "drain_seconds": "shutdown.drain_seconds",
 }
-"""Every setting by its key, in the order of the file."""
+"""Which setting each flag of `qubix hub` gives."""
+
+ENVIRONMENT = {
+    "QUBIX_HUB_HOST": "listen.host",
+    "QUBIX_HUB_PORT": "listen.port",
+    "QUBIX_HUB_UNIX_SOCKET": "listen.unix_socket",
+    "QUBIX_HUB_TLS_CERT": "tls.cert",
+    "QUBIX_HUB_TLS_KEY": "tls.key",
+    "QUBIX_HUB_DATA": "storage.data",
+    "QUBIX_HUB_LOG_LEVEL": "log.level",
+    "QUBIX_HUB_LOG_FORMAT": "log.format",
+}
+
+_HEADING = """\
+# How this hub listens, whom it lets in, and how much it takes.
+# Every setting is shown with its default, or with an example where there is none; take the # away
+# before those to change. `qubix hub config check` reads the file over, `qubix hub config show` tells
+# what applies. A hub reads it when it starts.
+"""
+
+
+def _check_tls(given: Mapping[str, Given]) -> None:
+    if "tls.key" in given and "tls.cert" not in given:
+        raise SettingsError(
+            f"{given['tls.key'].origin}: tls.key is of no use without tls.cert, the certificate"
+        )
+
+
+HUB = Schema(
+    Settings,
+    file_name=FILE_NAME,
+    command="qubix hub config",
+    heading=_HEADING,
+    flags=FLAGS,
+    environment=ENVIRONMENT,
+    paths=frozenset({"listen.unix_socket", "tls.cert", "tls.key", "storage.data"}),
+    checks={
+        "access.allow_origins": addresses.parse_allowed_origin,
+        "access.public_names": addresses.parse_public_name,
+        "access.trusted_proxies": lambda text: TrustedProxies([text]),
+    },
+    check_together=_check_tls,
+)

@@ -16,6 +16,7 @@ from qubix_tui.cli.common import (
     add_hub_options,
 )
 from qubix_tui.home import HomeError
+from qubix_tui.settings.schema import SettingsError
 
 EXAMPLES = f"""\
 examples:
@@ -64,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--hub is for a hub that runs already; demo and hub start one")
     try:
         code: int = parsed.run(parsed)
-    except (CommandError, HomeError) as error:
+    except (CommandError, SettingsError, HomeError) as error:
         print(f"qubix: {error}", file=sys.stderr)
-        return error.code if isinstance(error, CommandError) else EXIT_FAILED
+        return EXIT_FAILED if isinstance(error, HomeError) else error.code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:

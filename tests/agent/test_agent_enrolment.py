@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.cli import UsageError, read_code
+from agent.cli.common import CommandError
+from agent.cli.enroll import read_code
 from agent.enrolment import EnrollFailed, Kept, enroll, kept
 from agent.state import AlreadyRunning, StateError, identity, locked
 from agent.target import Target, TargetFinder
@@ -146,18 +147,15 @@ def test_its_token_goes_to_that_hub_alone(tmp_path: Path, state: Path, other: st
     assert TargetFinder(other, None, tmp_path).find() == Target(other, None)
 
 
-def test_what_is_said_goes_before_what_was_kept(
-    tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """QUBIX_HUB names another hub, a token file another token; a local hub's own token comes last."""
+def test_what_is_said_goes_before_what_was_kept(tmp_path: Path, state: Path) -> None:
+    """A hub that was set is another hub, a token file another token; a local hub's own token comes last."""
     token, given = keep(state, "ws://127.0.0.1:4711"), new_token(Role.PROVIDER)
     home.write_hub_record("ws://127.0.0.1:4711", home=tmp_path)
     home.ensure_local_token(Role.PROVIDER, home=tmp_path)
     assert TargetFinder(None, None, tmp_path).find().token == token
     (tmp_path / "given").write_text(given)
     assert TargetFinder(None, tmp_path / "given", tmp_path).find().token == given
-    monkeypatch.setenv("QUBIX_HUB", "ws://127.0.0.1:1")
-    assert TargetFinder(None, None, tmp_path).find() == Target("ws://127.0.0.1:1", None)
+    assert TargetFinder("ws://127.0.0.1:1", None, tmp_path).find() == Target("ws://127.0.0.1:1", None)
 
 
 def test_an_agent_that_runs_can_be_enrolled(state: Path) -> None:
@@ -178,5 +176,5 @@ def test_a_code_is_read_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_code(HUB) == "7KQ2-M0XA-9D4T-VR8C"
     for wrong in ("", "\n", "7KQ2-M0XA", "x" * 10_000):
         monkeypatch.setattr(sys, "stdin", io.StringIO(wrong))
-        with pytest.raises(UsageError, match="four groups"):
+        with pytest.raises(CommandError, match="four groups"):
             read_code(HUB)

@@ -12,6 +12,7 @@ from agent.link import METRICS, REGISTER, Link, new_instance
 from agent.sampler import Sample
 from agent.sensors.gpu import NO_READING
 from agent.target import Target
+from agent.transport import Transport
 from qubix_tui.client import BadUrl, RetryPolicy
 from qubix_tui.protocol.channels import is_id
 from qubix_tui.protocol.records import Metrics, ProviderSpec
@@ -323,12 +324,11 @@ def test_a_token_is_not_sent_in_the_clear() -> None:
 
     def link(*, insecure: bool) -> Link:
         return Link(
-            Target("ws://192.0.2.1:3001", new_token(Role.PROVIDER)),
+            Target("ws://192.0.2.1:3001", new_token(Role.PROVIDER), Transport(insecure=insecure)),
             spec=lambda: ProviderSpec(worker_id="worker-1"),
             registered=lambda _: None,
             complain=lambda _: None,
             instance="instance-1",
-            insecure=insecure,
         )
 
     with pytest.raises(BadUrl, match="not sent in the clear"):

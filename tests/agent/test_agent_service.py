@@ -12,6 +12,7 @@ import pytest
 
 from agent import service as service_module
 from agent import target as target_module
+from agent.sampler import Sampler
 from agent.sensors.inventory import Owner
 from agent.service import Service
 from agent.target import TargetFinder
@@ -46,8 +47,7 @@ class Running:
             TargetFinder(hub, token_file, directory),
             Owner("worker-1", name="rig-7"),
             directory,
-            lifeline=None,
-            insecure=False,
+            sampler=Sampler(directory),
             report=self.reports.append,
             complain=self.complaints.append,
         )

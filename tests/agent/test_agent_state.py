@@ -48,7 +48,7 @@ def test_an_identity_that_can_not_be_read(tmp_path: Path) -> None:
 
 def test_an_identity_that_can_not_be_made(tmp_path: Path) -> None:
     """Where it can't be written the file is named."""
-    with pytest.raises(StateError, match=r"can't make .*worker-id"):
+    with pytest.raises(StateError, match=r"can't write .*worker-id"):
         worker_id(tmp_path / "missing")
 
 

@@ -43,10 +43,9 @@ def test_a_hub_that_comes_later(tmp_path: Path) -> None:
     assert finder.find() == Target(LOCAL, token)
 
 
-def test_the_option_beats_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """--hub, then QUBIX_HUB, then what runs here."""
-    monkeypatch.setenv("QUBIX_HUB", "ws://localhost:1")
-    assert TargetFinder(None, None, tmp_path).find().url == "ws://localhost:1"
+@pytest.mark.usefixtures("local_token")
+def test_a_hub_that_was_set_goes_before_what_runs_here(tmp_path: Path) -> None:
+    """Where the owner names a hub, that one is dialled."""
     assert TargetFinder("ws://localhost:2", None, tmp_path).find().url == "ws://localhost:2"
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from qubix_tui.cli.hub_config import ENVIRONMENT, FLAGS, Applied, apply, hub_config
-from qubix_tui.cli.hub_settings import SETTINGS
-from qubix_tui.cli.hub_toml import ConfigError
+from qubix_tui.cli.hub_config import apply, hub_config
+from qubix_tui.cli.hub_settings import ENVIRONMENT, FLAGS, HUB, Settings
 from qubix_tui.cli.main import build_parser, main
 from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.limits import Limits
+from qubix_tui.settings.layers import Applied
+from qubix_tui.settings.schema import SettingsError
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def settle(directory: Path, *flags: str, **environment: str) -> Applied:
+def settle(directory: Path, *flags: str, **environment: str) -> Applied[Settings]:
     """What applies to `qubix hub` with these flags and variables."""
     return apply(build_parser().parse_args(["hub", *flags]), directory, environment)
 
@@ -127,7 +128,7 @@ def test_a_value_that_can_not_be_used_is_named_where_it_was_given(
     flags: list[str], environment: dict[str, str], complaint: str, directory: Path
 ) -> None:
     """The sentence begins with the flag, the variable or the line, and the exit code is 2."""
-    with pytest.raises(ConfigError, match=f"^{re.escape(complaint)}") as refused:
+    with pytest.raises(SettingsError, match=f"^{re.escape(complaint)}") as refused:
         settle(directory, *flags, **environment)
     assert refused.value.code == 2
 
@@ -137,7 +138,7 @@ def test_init_writes_a_file_once(directory: Path, capsys: pytest.CaptureFixture[
     assert main(["hub", "config", "init"]) == 0
     file = directory / "hub.toml"
     assert main(["hub", "config", "check"]) == 0
-    assert f"{file} is good; it sets 0 of {len(SETTINGS)} settings" in capsys.readouterr().out
+    assert f"{file} is good; it sets 0 of {len(HUB.settings)} settings" in capsys.readouterr().out
     file.write_text("# mine\n")
     assert main(["hub", "config", "init"]) == 1
     assert main(["hub", "config", "init", str(directory / "no" / "hub.toml")]) == 1
@@ -170,7 +171,7 @@ def test_show_says_what_applies_and_from_where(
     assert main(["hub", *before, "--host", "::1", "config", "show", *after, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["file"] == str(file)
-    assert list(shown["settings"]) == list(SETTINGS)
+    assert list(shown["settings"]) == list(HUB.settings)
     assert shown["settings"]["listen.port"] == {"value": 4, "origin": f"{file} line 2"}
     assert shown["settings"]["listen.host"] == {"value": "::1", "origin": "--host"}
     assert shown["settings"]["tls.cert"] == {"value": None, "origin": "default"}

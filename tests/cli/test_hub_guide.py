@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from qubix_tui.cli.hub_config import ENVIRONMENT, FLAGS
-from qubix_tui.cli.hub_settings import SETTINGS, Setting
-from qubix_tui.cli.hub_toml import parse, toml_value
+from qubix_tui.cli.hub_settings import ENVIRONMENT, FLAGS, HUB
+from qubix_tui.settings.schema import Setting
+from qubix_tui.settings.toml import parse, toml_value
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
 
@@ -19,7 +19,7 @@ def row(setting: Setting) -> str:
 def test_every_setting_is_listed_as_it_is() -> None:
     """Each key with its default and what it is for, in the order of the file, and no others."""
     assert re.findall(r"^\| `[a-z]+\.[a-z_]+` \|.*$", TEXT, flags=re.MULTILINE) == list(
-        map(row, SETTINGS.values())
+        map(row, HUB.settings.values())
     )
 
 
@@ -35,4 +35,4 @@ def test_every_example_of_the_file_is_good() -> None:
     examples = re.findall(r"```toml\n(.*?)```", TEXT, flags=re.DOTALL)
     assert examples
     for example in examples:
-        assert parse(example, "the guide")
+        assert parse(HUB, example, "the guide")

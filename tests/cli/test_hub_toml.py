@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -9,12 +10,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qubix_tui.cli.hub_settings import SETTINGS, Settings
-from qubix_tui.cli.hub_toml import MAX_FILE_BYTES, PATH_KEYS, ConfigError, parse, read, template, toml_value
+from qubix_tui.cli.hub_settings import HUB, Settings
 from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.engine.local import LocalEngine
 from qubix_tui.hub.limits import Limits
 from qubix_tui.hub.outbox import DEFAULT_BOUND
+from qubix_tui.settings import toml
+from qubix_tui.settings.schema import SettingsError
+from qubix_tui.settings.toml import MAX_FILE_BYTES, toml_value
+
+SETTINGS = HUB.settings
+parse, read, template = partial(toml.parse, HUB), partial(toml.read, HUB), partial(toml.template, HUB)
 
 
 def uncommented(text: str) -> str:
@@ -121,7 +127,7 @@ def test_a_value_is_given_with_its_line() -> None:
 )
 def test_what_is_wrong_is_one_sentence(text: str, complaint: str) -> None:
     """It has the file, the line, the key, what was expected and what stood there."""
-    with pytest.raises(ConfigError, match=complaint) as refused:
+    with pytest.raises(SettingsError, match=complaint) as refused:
         parse(text, "hub.toml")
     assert str(refused.value).startswith("hub.toml ")
     assert str(refused.value).isprintable()
@@ -156,7 +162,7 @@ def test_any_text_is_a_configuration_or_one_sentence(text: str) -> None:
     refused = ""
     try:
         found = parse(text, "hub.toml")
-    except ConfigError as error:
+    except SettingsError as error:
         found, refused = {}, str(error)
     assert refused.startswith("hub.toml ") or not refused
     assert refused.isprintable()
@@ -179,20 +185,20 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert found["tls.cert"].value == str(tmp_path / "tls" / "hub.pem")
     assert found["tls.key"].value == "/etc/hub.key"
     assert found["storage.data"].value == str(Path.home() / "hub")
-    assert {key for key in SETTINGS if key.endswith(("socket", "cert", "key", "data"))} == PATH_KEYS
+    assert {key for key in SETTINGS if key.endswith(("socket", "cert", "key", "data"))} == HUB.paths
 
 
 def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
     """Missing, a directory, not UTF-8, or far too large: one sentence with the name."""
     missing = tmp_path / "none.toml"
-    with pytest.raises(ConfigError, match=f"no {re.escape(str(missing))}; .*config init"):
+    with pytest.raises(SettingsError, match=f"no {re.escape(str(missing))}; .*config init"):
         read(missing)
-    with pytest.raises(ConfigError, match="can't read"):
+    with pytest.raises(SettingsError, match="can't read"):
         read(tmp_path)
     file = tmp_path / "hub.toml"
     file.write_bytes(b"# fine\n# \xff\n")
-    with pytest.raises(ConfigError, match=r"hub.toml line 2: TOML is UTF-8"):
+    with pytest.raises(SettingsError, match=r"hub.toml line 2: TOML is UTF-8"):
         read(file)
     file.write_bytes(b"#" * (MAX_FILE_BYTES + 1))
-    with pytest.raises(ConfigError, match="more than 64 KiB"):
+    with pytest.raises(SettingsError, match="more than 64 KiB"):
         read(file)

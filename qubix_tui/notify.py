@@ -1,7 +1,7 @@
-"""What a supervisor is told of the hub: the notification protocol of systemd (``sd_notify``).
+"""What a supervisor is told of a service of ours: the notification protocol of systemd (``sd_notify``).
 
 A datagram of ``NAME=value`` lines goes to the socket that ``NOTIFY_SOCKET`` names; where nothing names one,
-nobody asked and nothing is sent. A message that can't be delivered is logged and never stops the hub: the
+nobody asked and nothing is sent. A message that can't be delivered is logged and never stops the service: the
 supervisor notices silence by itself.
 """
 
@@ -13,10 +13,10 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Self
 
-_logger = logging.getLogger("qubix.hub.notify")
+_logger = logging.getLogger("qubix.notify")
 
 Probe = Callable[[], Awaitable[None]]
-"""Returns when the store answers, whatever it answers."""
+"""Returns when what the service rests on answers, whatever it answers."""
 
 
 class Notifier:
@@ -46,11 +46,11 @@ class Notifier:
         return cls(address, int(microseconds) / 1e6 or None)
 
     def ready(self, status: str) -> None:
-        """The hub serves. Also said at the end of a reload."""
+        """The service serves. Also said at the end of a reload."""
         self._send("READY=1", f"STATUS={status}")
 
     def status(self, status: str) -> None:
-        """Say in a line how the hub does."""
+        """Say in a line how the service does."""
         self._send(f"STATUS={status}")
 
     def reloading(self) -> None:
@@ -59,19 +59,22 @@ class Notifier:
         self._send("RELOADING=1", f"MONOTONIC_USEC={microseconds}")
 
     def stopping(self, status: str, seconds: float) -> None:
-        """The hub ends, and may take so many seconds."""
+        """The service ends, and may take so many seconds."""
         self._send("STOPPING=1", f"STATUS={status}", f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
 
     def alive(self) -> None:
         """Hold off the watchdog once more."""
         self._send("WATCHDOG=1")
 
-    async def keep_alive(self, probe: Probe) -> None:
-        """Hold off the watchdog for as long as the event loop turns and the store answers.
+    async def keep_alive(self, probe: Probe, name: str) -> None:
+        """Hold off the watchdog for as long as the event loop turns and what is probed answers.
 
-        Runs on the hub's own loop, so that one which hangs is noticed. A store that refuses (a full disk)
-        answers: starting again would not mend it, and the hub still serves live values. One that does not
-        answer within the watchdog's time may have a thread that hangs, and only a new process helps.
+        Runs on the service's own loop, so that one which hangs is noticed. What does not answer within the
+        watchdog's time may have a thread that hangs, and only a new process helps.
+
+        Args:
+            probe: Comes back when it has answered.
+            name: What to call it in the log.
         """
         if self.watchdog_seconds is None:
             return
@@ -84,7 +87,7 @@ class Notifier:
                     await probe()
                 self.alive()
             except TimeoutError:
-                _logger.error("the store has not answered for %g s; the watchdog is not held off", interval)
+                _logger.error("%s has not answered for %g s; the watchdog is not held off", name, interval)
             await asyncio.sleep(max(0.0, due - loop.time()))
 
     def _send(self, *lines: str) -> None:

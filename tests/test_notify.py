@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from qubix_tui.cli.notify import Notifier
+from qubix_tui.notify import Notifier
 
 
 @contextlib.contextmanager
@@ -127,7 +127,7 @@ async def test_the_watchdog_is_held_off_while_the_store_answers(
     async def answers() -> None:
         await asyncio.sleep(0)
 
-    beating = asyncio.create_task(Notifier(address, 0.02).keep_alive(answers))
+    beating = asyncio.create_task(Notifier(address, 0.02).keep_alive(answers, "the store"))
     for _ in range(3):
         assert await asyncio.to_thread(heard, receiver) == {"WATCHDOG": "1"}
     beating.cancel()
@@ -146,7 +146,7 @@ async def test_a_store_that_hangs_is_left_to_the_watchdog(
         if asked <= 2:
             await asyncio.Event().wait()
 
-    beating = asyncio.create_task(Notifier(address, 0.02).keep_alive(hangs_twice))
+    beating = asyncio.create_task(Notifier(address, 0.02).keep_alive(hangs_twice, "the store"))
     assert await asyncio.to_thread(heard, receiver) == {"WATCHDOG": "1"}
     beating.cancel()
     assert asked >= 3
@@ -159,4 +159,4 @@ async def test_who_is_not_watched_need_not_beat() -> None:
     async def never() -> None:
         raise AssertionError("asked")
 
-    await Notifier("/run/notify").keep_alive(never)
+    await Notifier("/run/notify").keep_alive(never, "the store")

@@ -1,0 +1,75 @@
+"""The `qubix-agent` command: reads the arguments, runs one subcommand, makes its failure one sentence."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from agent.cli import config, enroll, owner, run, sample
+from agent.cli.common import EXIT_FAILED, EXIT_INTERRUPTED, CommandError, Parser, RawFormatter, complain
+from agent.state import StateError
+from qubix_tui import __version__
+from qubix_tui.home import HomeError
+from qubix_tui.settings.schema import SettingsError
+
+EXAMPLES = """\
+examples:
+  qubix-agent                                        offer this machine to the hub that runs on it
+  qubix-agent --hub wss://hub.example.org --token-file /etc/qubix/token --price 0.45
+  qubix-agent enroll --hub wss://hub.example.org     trade a code of that hub's operator for a token, once
+  qubix-agent config init                            write a commented agent.toml, which it reads at its start
+  qubix-agent pause --reason "I need it myself"      take the machine back; resume offers it again
+  qubix-agent sample                                 what this machine tells, now, without a hub
+
+It runs until SIGTERM or Ctrl-C, says goodbye to the hub and exits with 0. A hub that can't be reached is
+tried for ever, and each new reason is said once on stderr. A hub that refuses (the token, a second agent with
+the same identity) is asked again each minute.
+
+exit codes: 0 done, or ended as asked · 1 can't run (another agent uses the same QUBIX_HOME, say)
+2 wrong usage or settings · 3 no agent answers · 130 Ctrl-C
+"""
+
+SUBCOMMANDS = (enroll, config, owner, sample)
+
+
+def build_parser() -> Parser:
+    """Build the parser of `qubix-agent` and its subcommands."""
+    parser = Parser(
+        prog="qubix-agent",
+        description="Tell a hub how this machine and its GPUs do, once a second.",
+        epilog=EXAMPLES,
+        formatter_class=RawFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"qubix-agent {__version__}")
+    run.add_arguments(parser)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    for module in SUBCOMMANDS:
+        module.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `qubix-agent`.
+
+    Args:
+        argv: The command line without the program's name (default: the real one).
+
+    Returns:
+        The exit code.
+    """
+    arguments = build_parser().parse_args(argv)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        code: int = arguments.run(arguments)
+    except (CommandError, SettingsError) as error:
+        complain(str(error))
+        return error.code
+    except (StateError, HomeError) as error:
+        complain(str(error))
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`head`, say) has what it wanted. Python would complain again when it flushes at exit.
+        sys.stdout = None
+        return 0
+    return code

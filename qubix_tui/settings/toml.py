@@ -1,0 +1,168 @@
+"""Reading and writing a file of settings: every error has the line, the key, and what was expected there."""
+
+import difflib
+import inspect
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from qubix_tui.protocol.checks import printable
+from qubix_tui.settings.schema import LONGEST_SHOWN, Given, Schema, Setting, SettingsError, shown
+
+MAX_FILE_BYTES: Final = 64 * 1024
+
+
+def read(schema: Schema[Any], path: Path) -> dict[str, Given]:
+    """Read a file: what it sets, by key. Paths in it are relative to its directory.
+
+    Raises:
+        SettingsError: It can't be read, or holds anything but settings.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise SettingsError(
+            f"there is no {path}; `{schema.command} init {path}` writes one to begin with"
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"can't read {path}: {error.strerror}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise SettingsError(
+            f"{path} has more than {MAX_FILE_BYTES // 1024} KiB; that is no {schema.file_name}"
+        )
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SettingsError(f"{path} line {line}: TOML is UTF-8, and a byte there is not") from None
+    given = parse(schema, text, str(path))
+    return {key: _beside(path, one) if key in schema.paths else one for key, one in given.items()}
+
+
+def parse(schema: Schema[Any], text: str, name: str) -> dict[str, Given]:
+    """Read the text of a file.
+
+    Args:
+        schema: What may be set.
+        text: TOML.
+        name: What to call it in errors.
+
+    Raises:
+        SettingsError: It is no TOML, or holds anything but settings.
+    """
+    document = _document(text, name)
+    lines = _lines_of_keys(schema, text)
+    given = {}
+    for path, value in _keys(schema, document):
+        origin = f"{name} line {lines[path]}"
+        key = ".".join(path)
+        if len(path) != 2 or key not in schema.settings:
+            raise SettingsError(f"{origin}: {_unknown(schema, path, value)}")
+        try:
+            given[key] = Given(schema.check(key, value), origin)
+        except ValueError as error:
+            raise SettingsError(f"{origin}: {key}: {error}") from None
+    return given
+
+
+def template(schema: Schema[Any]) -> str:
+    """Give a file that sets nothing and shows every setting with its default."""
+    parts = [schema.heading]
+    for table, struct in schema.tables.items():
+        about = "".join(f"# {line}\n" for line in inspect.cleandoc(struct.__doc__ or "").splitlines())
+        parts.append(f"\n{about}[{table}]\n")
+        parts.extend(
+            _commented(setting) for key, setting in schema.settings.items() if key.startswith(f"{table}.")
+        )
+    return "".join(parts)
+
+
+def toml_value(value: object) -> str:
+    """Write a value of a setting as TOML (whose texts, numbers and lists are written as JSON writes them)."""
+    if isinstance(value, str | bool | int | float):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(toml_value(item) for item in value)}]"
+    raise TypeError(f"{type(value).__name__} is no value of a setting")
+
+
+def _commented(setting: Setting) -> str:
+    name = setting.key.partition(".")[2]
+    value = setting.default if setting.default is not None else setting.example
+    note = f"# {setting.description}\n" if setting.description else ""
+    if setting.default == () and setting.example:
+        note = f"# {setting.description} For example {toml_value(setting.example)}.\n"
+    return f"{note}#{name} = {toml_value(value)}\n"
+
+
+def _document(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        what, _, place = str(error).rpartition(" (at ")
+        line = re.match(r"line (\d+)", place)
+        number = line[1] if line else text.count("\n") + 1
+        raise SettingsError(f"{name} line {number}: no TOML: {printable(what, LONGEST_SHOWN)}") from None
+    except (ValueError, RecursionError):
+        raise SettingsError(f"{name} holds a number, or tables in tables, beyond all measure") from None
+
+
+def _keys(schema: Schema[Any], document: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Give table and name with the value; what is no table of ours by its one name."""
+    for table, content in document.items():
+        if table in schema.tables and isinstance(content, dict):
+            for name, value in content.items():
+                yield (table, name), value
+        else:
+            yield (table,), content
+
+
+def _lines_of_keys(schema: Schema[Any], text: str) -> dict[tuple[str, ...], int]:
+    """Tell on which line each key of a valid document was set.
+
+    A statement may span lines, so the document is read line by line further: a key that is there for the
+    first time was set by the statement that begins after the last part that could be read.
+    """
+    found: dict[tuple[str, ...], int] = {}
+    lines = text.replace("\r\n", "\n").split("\n")
+    begin = None
+    for number, line in enumerate(lines, 1):
+        if begin is None and (not line.strip() or line.lstrip().startswith("#")):
+            continue
+        begin = begin or number
+        try:
+            document = tomllib.loads("\n".join(lines[:number]))
+        except ValueError:
+            continue
+        for path, _ in _keys(schema, document):
+            found.setdefault(path, begin)
+        begin = None
+    return found
+
+
+def _unknown(schema: Schema[Any], path: tuple[str, ...], value: object) -> str:
+    table, named = path[0], printable(".".join(path), LONGEST_SHOWN)
+    names = {
+        known: [key[len(known) + 1 :] for key in schema.settings if key.startswith(f"{known}.")]
+        for known in schema.tables
+    }
+    if len(path) > 1:
+        close = difflib.get_close_matches(path[1], names[table], 1)
+        advice = f"did you mean {close[0]}?" if close else f"[{table}] has {', '.join(names[table])}"
+        return f"there is no setting {named}; {advice}"
+    if table in schema.tables:
+        return f"{table} is a table, [{table}], with settings under it, not {shown(value)}"
+    for known in schema.tables:
+        if table in names[known]:
+            return f"{named} is set in a table: under [{known}]"
+    close = difflib.get_close_matches(table, schema.tables, 1)
+    advice = f"did you mean [{close[0]}]?" if close else f"the tables are {', '.join(schema.tables)}"
+    return f"there is no table {named}; {advice}"
+
+
+def _beside(path: Path, given: Given) -> Given:
+    return Given(str(path.absolute().parent / Path(given.value).expanduser()), given.origin)
