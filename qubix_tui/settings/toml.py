@@ -73,7 +73,9 @@ def template(schema: Schema[Any]) -> str:
     """Give a file that sets nothing and shows every setting with its default."""
     parts = [schema.heading]
     for table, struct in schema.tables.items():
-        about = "".join(f"# {line}\n" for line in inspect.cleandoc(struct.__doc__ or "").splitlines())
+        about = "".join(
+            f"# {line}".rstrip() + "\n" for line in inspect.cleandoc(struct.__doc__ or "").splitlines()
+        )
         parts.append(f"\n{about}[{table}]\n")
         parts.extend(
             _commented(setting) for key, setting in schema.settings.items() if key.startswith(f"{table}.")
