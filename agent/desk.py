@@ -84,7 +84,9 @@ class Desk:
             availability=self._availability.wish,
             hub_knows=self._availability.hub_knows,
             samples=SampleStatus(
-                taken=0 if newest is None else newest.metrics.seq or 0, sent=facts.sent_before + facts.link.sent, age_seconds=age
+                taken=0 if newest is None else newest.metrics.seq or 0,
+                sent=facts.sent_before + facts.link.sent,
+                age_seconds=age,
             ),
             cost=None if newest is None else newest.metrics.agent,
             gpus=[
