@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from qubix_tui import __version__
-from qubix_tui.cli import console, demo, enroll, hub, providers, simulate, stats, token, watch
+from qubix_tui.cli import console, demo, enroll, hub, providers, simulate, stats, token, watch, web
 from qubix_tui.cli.common import (
     EXIT_CODES,
     EXIT_FAILED,
@@ -29,7 +29,7 @@ examples:
 {EXIT_CODES}
 """
 
-SUBCOMMANDS = (demo, hub, providers, stats, watch, simulate, token, enroll)
+SUBCOMMANDS = (demo, hub, providers, stats, watch, web, simulate, token, enroll)
 
 
 def build_parser() -> Parser:

@@ -147,6 +147,11 @@ class Page:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
+    async def press(self, character: str) -> None:
+        """Press a key that types a character."""
+        for kind in ("keyDown", "keyUp"):
+            await self._ask("Input.dispatchKeyEvent", type=kind, key=character, text=character)
+
     async def shows(self, element: str, text: str) -> None:
         """Wait until the element of an id has some text in it."""
         look = f"document.getElementById({json.dumps(element)}).textContent.includes({json.dumps(text)})"
