@@ -56,8 +56,8 @@ class PercentGuard:
         return round(clamped, 1)
 
 
-def one_line(text: str | None) -> str | None:
-    """Make a stranger's text a name that the wire takes: one line, at most 128 characters."""
+def one_line(text: str | None, length: int = _NAME_LENGTH) -> str | None:
+    """Make a stranger's text a name that the wire takes: one line, at most 128 characters (or ``length``)."""
     if text is None:
         return None
-    return _UNFIT.sub("�", text)[:_NAME_LENGTH].strip() or None
+    return _UNFIT.sub("�", text[:length]).strip() or None

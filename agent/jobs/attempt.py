@@ -1,0 +1,226 @@
+"""One attempt that this agent holds: its claim, its lease, its supervisor, what it has to say."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from agent.jobs import runner
+from agent.jobs.child import StartFailed
+from agent.jobs.clock import boot_id, boottime
+from agent.jobs.files import LOOK, Ended, Files, Orders, Stop, holder, replace
+from agent.jobs.launch import Launch
+from agent.jobs.outbox import Outbox
+from agent.jobs.remains import end_supervisor, sweep
+from agent.jobs.reporter import Reporter
+from agent.jobs.runner import Wrap
+from agent.jobs.supervisor import UNKILLABLE_SECONDS
+from agent.jobs.workdir import remove
+
+CLAIM: Final = "claim.json"
+
+ANSWER_SECONDS: Final = 5.0
+"""What a supervisor gets beyond all that it waits for, before it is taken for one that does not work."""
+
+LONGEST_MARGIN_SECONDS: Final = 30.0
+MARGIN_SHARE: Final = 10
+GRACE_SHARE: Final = 6
+"""Of a lease: one part in so many is the most that goes to the margin, and to a graceful end before it."""
+
+State = Literal["assigned", "running", "ended"]
+
+
+class Attempt:
+    """One attempt at one job.
+
+    Args:
+        directory: Its files, with a claim.
+
+    Attributes:
+        accepted_at: When ``job:accept`` was last sent, on `agent.jobs.clock.boottime`; None if it was not.
+        ended: How it ended, None while that is not so.
+
+    Raises:
+        OSError: The files can't be read or written.
+        msgspec.MsgspecError: The claim can't be read.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.files = Files(directory)
+        self.launch = msgspec.json.decode((directory / CLAIM).read_bytes(), type=Launch)
+        self.outbox = Outbox(directory / "outbox", boot_id())
+        self.reporter = Reporter(self.job_id, self.number, self.files, self.outbox)
+        self.accepted_at: float | None = None
+        self.ended: Ended | None = None
+        self.is_started = False
+        self._orders: Orders | None = None
+        self._stop_at: float | None = None
+        self._boot_id: str | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._restore()
+
+    @classmethod
+    def claim(cls, root: Path, launch: Launch) -> "Attempt":
+        """Write down that this agent takes an attempt, before the hub is told so.
+
+        Raises:
+            OSError: It can't be written.
+        """
+        directory = root / launch.tag
+        directory.mkdir(mode=0o700, parents=True)
+        replace(directory / CLAIM, msgspec.json.encode(launch))
+        return cls(directory)
+
+    def _restore(self) -> None:
+        """Take up where an agent before this one was."""
+        try:
+            self._boot_id = self.files.read_plan().boot_id
+            self._orders = self.files.read_orders()
+        except (OSError, msgspec.MsgspecError):
+            return
+        self.is_started = True
+        _, self.ended = self.files.journal()
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self.launch.job_id
+
+    @property
+    def number(self) -> int:
+        """Which attempt at the job it is."""
+        return self.launch.attempt
+
+    @property
+    def state(self) -> State:
+        """Where it is: accepted, under way, or ended and not yet acknowledged."""
+        if self.ended is not None:
+            return "ended"
+        return "running" if self.is_started else "assigned"
+
+    @property
+    def lease_seconds(self) -> float | None:
+        """How long a renewal is good for; None before the hub said so."""
+        return None if self._orders is None else self._orders.lease_seconds
+
+    def begin(self, lease_seconds: float, margin_seconds: float | None, wrap: Wrap) -> None:
+        """Start the job. Where that fails it has ended, and says why.
+
+        Args:
+            lease_seconds: How long it may run without a renewal, from when ``job:accept`` was sent.
+            margin_seconds: How long before the end of its lease it is gone; None for the usual.
+            wrap: Puts it into its sandbox.
+
+        Raises:
+            OSError: Nothing can be written.
+        """
+        assert self.accepted_at is not None, "nothing is started that was not accepted"
+        usual = min(LONGEST_MARGIN_SECONDS, lease_seconds / MARGIN_SHARE)
+        self._orders = Orders(
+            lease_seconds=lease_seconds,
+            lease_end=self.accepted_at + lease_seconds,
+            margin=usual if margin_seconds is None else min(margin_seconds, lease_seconds / 2),
+            lease_grace=min(self.launch.grace_seconds, lease_seconds / GRACE_SHARE),
+        )
+        self.is_started = True
+        try:
+            runner.prepare(self.files, self.launch, self._orders, wrap)
+            self._process = runner.spawn(self.files)
+        except (StartFailed, OSError) as error:
+            self.ended = Ended(status="failed", reason="start_failed", result={"error": str(error)})
+            self.files.append(self.ended, durable=True)
+
+    def renew(self, sent_at: float) -> None:
+        """Let the lease count from when an answered renewal was sent.
+
+        Raises:
+            OSError: That can't be written: the job ends with the lease that it has.
+        """
+        if self._orders is not None:
+            lease_end = max(self._orders.lease_end, sent_at + self._orders.lease_seconds)
+            self._order(msgspec.structs.replace(self._orders, lease_end=lease_end))
+
+    def stop(self, reason: str, grace_seconds: float | None) -> None:
+        """Have the job ended. It is over once `ended` says so.
+
+        Raises:
+            OSError: That can't be written.
+        """
+        if self._orders is None or self._orders.stop is not None or self.ended is not None:
+            return
+        grace = self.launch.grace_seconds if grace_seconds is None else grace_seconds
+        self._order(msgspec.structs.replace(self._orders, stop=Stop(reason=reason, grace_seconds=grace)))
+
+    def _order(self, orders: Orders) -> None:
+        self.files.write_orders(orders)
+        if orders.stop is not None and self._stop_at is None:
+            self._stop_at = boottime()
+        self._orders = orders
+        pid = holder(self.files.lock)
+        if pid:
+            with contextlib.suppress(OSError):
+                os.kill(pid, LOOK)
+
+    def look(self) -> None:
+        """See whether it has ended."""
+        if self._process is not None and self._process.poll() is not None:
+            self._process = None
+        if self.is_started and self.ended is None:
+            _, self.ended = self.files.journal()
+
+    def verdict(self, now: float) -> Ended | None:
+        """Say how it ends if its supervisor can't be left to end it; None while it can."""
+        orders = self._orders
+        if orders is None or self.ended is not None:
+            return None
+        if self._boot_id is not None and self._boot_id != boot_id():
+            return Ended(status="failed", reason="agent_restarted")
+        if holder(self.files.lock) is None:
+            # It may have ended the job, and itself, between two looks.
+            _, self.ended = self.files.journal()
+            return self._abandoned(orders, "supervisor_lost") if self.ended is None else None
+        if now >= orders.lease_end - orders.margin / 2:
+            return self._abandoned(orders, "lease_expired")
+        if orders.stop is not None:
+            self._stop_at = now if self._stop_at is None else self._stop_at
+            if now >= self._stop_at + orders.stop.grace_seconds + UNKILLABLE_SECONDS + ANSWER_SECONDS:
+                return self._abandoned(orders, "supervisor_lost")
+        return None
+
+    def _abandoned(self, orders: Orders, reason: str) -> Ended:
+        if orders.stop is not None:
+            return Ended(status="cancelled", reason=orders.stop.reason)
+        return Ended(status="failed", reason=reason)
+
+    def take_over(self, verdict: Ended) -> Ended:
+        """End supervisor and job by force. Blocks until that is done, a minute at most; call it in a thread.
+
+        Raises:
+            OSError: The end can't be written.
+        """
+        if verdict.reason == "agent_restarted":
+            return sweep(self.files, verdict, rebooted=True)
+        end_supervisor(self.files)
+        return sweep(self.files, verdict)
+
+    def discard(self) -> None:
+        """Remove all of it: the hub knows how it ended, or it never began."""
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            remove(Path(self.files.read_plan().work))
+        shutil.rmtree(self.files.directory, ignore_errors=True)
+
+
+def load_all(root: Path) -> Iterator[Attempt]:
+    """Give the attempts that an agent before this one left behind. What can't be read is taken away."""
+    if not root.exists():
+        return
+    for directory in sorted(root.iterdir()):
+        try:
+            yield Attempt(directory)
+        except (OSError, msgspec.MsgspecError):
+            shutil.rmtree(directory, ignore_errors=True)
