@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
@@ -61,7 +60,7 @@ class Attempt:
         self._orders: Orders | None = None
         self._stop_at: float | None = None
         self._boot_id: str | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: int | None = None
         self._restore()
 
     @classmethod
@@ -130,7 +129,7 @@ class Attempt:
         self.is_started = True
         try:
             runner.prepare(self.files, self.launch, self._orders, wrap)
-            self._process = runner.spawn(self.files)
+            self._child = runner.spawn(self.files)
         except (StartFailed, OSError) as error:
             self.ended = Ended(status="failed", reason="start_failed", result={"error": str(error)})
             self.files.append(self.ended, durable=True)
@@ -168,8 +167,10 @@ class Attempt:
 
     def look(self) -> None:
         """See whether it has ended."""
-        if self._process is not None and self._process.poll() is not None:
-            self._process = None
+        if self._child is not None:
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(self._child, os.WNOHANG)[0]:
+                    self._child = None
         if self.is_started and self.ended is None:
             _, self.ended = self.files.journal()
 

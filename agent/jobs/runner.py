@@ -1,7 +1,6 @@
 """Prepares what a supervisor needs, and starts it: detached, so that it outlives the agent."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -67,8 +66,8 @@ def environment(launch: Launch, work: Path, user: child.Identity | None) -> dict
     }
 
 
-def spawn(files: Files) -> "subprocess.Popen[bytes]":
-    """Start the supervisor of an attempt that was prepared.
+def spawn(files: Files) -> int:
+    """Start the supervisor of an attempt that was prepared; gives its process id.
 
     From the moment that it exists it holds the attempt's lock: an agent that is killed right after this finds
     it, and never starts a second one.
@@ -81,18 +80,21 @@ def spawn(files: Files) -> "subprocess.Popen[bytes]":
     log = os.open(files.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         with locked_for_child(files.lock) as lock:
-            process = subprocess.Popen(
+            pid = os.posix_spawn(
+                sys.executable,
                 # Isolated and without `site`: nothing of the user's runs in there, and it starts sooner.
                 [sys.executable, "-I", "-S", supervisor.__file__, str(files.directory), *search_path],
-                cwd="/",
-                env={"PATH": PATH, "LANG": "C.UTF-8"},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=[lock],
+                {"PATH": PATH, "LANG": "C.UTF-8"},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, log, 1),
+                    (os.POSIX_SPAWN_DUP2, log, 2),
+                    (os.POSIX_SPAWN_DUP2, lock, lock),
+                ],
+                setsid=True,
+                setsigmask=[],
             )
-            os.pwrite(lock, f"{process.pid}\n".encode(), 0)
-            return process
+            os.pwrite(lock, f"{pid}\n".encode(), 0)
+            return pid
     finally:
         os.close(log)

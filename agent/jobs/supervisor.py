@@ -128,10 +128,10 @@ class Supervisor:
         self._files.append(Started(process=first.process, at=started, cgroup=group))
         self._open_streams(process)
         usage = Usage(self._launch.limits, self._launch.no_progress_seconds, self._pack, self._files, started)
-        kill_at = next_tick = float("inf")
-        while self._exit_code is None and now < kill_at:
+        next_tick, grace_over = now, float("inf")
+        while self._exit_code is None:
             over: str | None = None
-            if now >= next_tick or next_tick == float("inf"):
+            if now >= next_tick:
                 next_tick = now + TICK_SECONDS
                 self._read_orders()
                 self._note_progress()
@@ -140,11 +140,13 @@ class Supervisor:
                 self._verdict = self._judge(now, over)
                 if self._verdict is not None:
                     self._pack.terminate()
-                    kill_at = now + self._grace()
-            # A renewal gives time to run, not to end: once it ends the lease can only shorten that.
-            kill_at = min(kill_at, self._orders.kill_at)
-            lease = self._lease_stop() if self._verdict is None else kill_at
-            self._wait(min(next_tick, kill_at, lease) - now)
+                    grace_over = now + self._grace()
+            # However much grace is left, the lease has the last word.
+            kill_at = min(grace_over, self._orders.kill_at)
+            if now >= kill_at:
+                return
+            wake_at = self._lease_stop() if self._verdict is None else kill_at
+            self._wait(min(next_tick, wake_at) - now)
             now = boottime()
 
     def _open_streams(self, process: "subprocess.Popen[bytes]") -> None:
@@ -261,6 +263,7 @@ def _ended_children() -> Iterator[tuple[int, int]]:
 
 def main(directory: Path) -> None:
     """Hold the job of one attempt."""
+    os.chdir("/")
     child.become_subreaper()
     Supervisor(Files(directory)).run()
 

@@ -1,0 +1,1 @@
+"""Jobs on a provider's machine, with real processes."""
