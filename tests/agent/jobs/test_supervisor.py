@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -256,6 +257,7 @@ def test_it_outlives_the_agent(stage: Stage) -> None:
     agent = f"""
 import os, signal
 from pathlib import Path
+from typing import Any
 from tests.agent.jobs.stage import Stage
 Stage(Path({str(stage.root)!r})).start({job!r})
 os.kill(os.getpid(), signal.SIGKILL)
@@ -288,7 +290,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         ("while True: pass", {"limits": Limits(cpu_seconds=1)}, "cpu_limit"),
     ],
 )
-def test_limits_end_it(stage: Stage, script: str, launch: dict[str, object], reason: str) -> None:
+def test_limits_end_it(stage: Stage, script: str, launch: dict[str, Any], reason: str) -> None:
     """What goes beyond a limit of its owner's is ended, and says which."""
     end = ended(stage.start(script, grace_seconds=0.2, **launch))
     assert (end.status, end.reason) == ("failed", reason)
