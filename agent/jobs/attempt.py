@@ -18,8 +18,10 @@ from agent.jobs.outbox import Outbox
 from agent.jobs.remains import end_supervisor, sweep
 from agent.jobs.reporter import Reporter
 from agent.jobs.runner import Wrap
+from agent.jobs.sandbox import SandboxError
 from agent.jobs.supervisor import UNKILLABLE_SECONDS
 from agent.jobs.workdir import remove
+from qubix_tui.protocol.reasons import JobReason, with_detail
 
 CLAIM: Final = "claim.json"
 
@@ -30,6 +32,8 @@ LONGEST_MARGIN_SECONDS: Final = 30.0
 MARGIN_SHARE: Final = 10
 GRACE_SHARE: Final = 6
 """Of a lease: one part in so many is the most that goes to the margin, and to a graceful end before it."""
+
+SUPERVISOR_LOST: Final = with_detail(JobReason.AGENT_RESTARTED, "its supervisor was killed, or hung")
 
 State = Literal["assigned", "running", "ended"]
 
@@ -130,8 +134,8 @@ class Attempt:
         try:
             runner.prepare(self.files, self.launch, self._orders, wrap)
             self._child = runner.spawn(self.files)
-        except (StartFailed, OSError) as error:
-            self.ended = Ended(status="failed", reason="start_failed", result={"error": str(error)})
+        except (StartFailed, SandboxError, OSError) as error:
+            self.ended = Ended(status="failed", reason=with_detail(JobReason.NOT_STARTED, str(error)))
             self.files.append(self.ended, durable=True)
 
     def renew(self, sent_at: float) -> None:
@@ -180,17 +184,17 @@ class Attempt:
         if orders is None or self.ended is not None:
             return None
         if self._boot_id is not None and self._boot_id != boot_id():
-            return Ended(status="failed", reason="agent_restarted")
+            return Ended(status="failed", reason=JobReason.AGENT_RESTARTED.value)
         if holder(self.files.lock) is None:
             # It may have ended the job, and itself, between two looks.
             _, self.ended = self.files.journal()
-            return self._abandoned(orders, "supervisor_lost") if self.ended is None else None
+            return self._abandoned(orders, SUPERVISOR_LOST) if self.ended is None else None
         if now >= orders.lease_end - orders.margin / 2:
-            return self._abandoned(orders, "lease_expired")
+            return self._abandoned(orders, JobReason.LEASE_EXPIRED.value)
         if orders.stop is not None:
             self._stop_at = now if self._stop_at is None else self._stop_at
             if now >= self._stop_at + orders.stop.grace_seconds + UNKILLABLE_SECONDS + ANSWER_SECONDS:
-                return self._abandoned(orders, "supervisor_lost")
+                return self._abandoned(orders, SUPERVISOR_LOST)
         return None
 
     def _abandoned(self, orders: Orders, reason: str) -> Ended:
@@ -204,7 +208,7 @@ class Attempt:
         Raises:
             OSError: The end can't be written.
         """
-        if verdict.reason == "agent_restarted":
+        if self._boot_id is not None and self._boot_id != boot_id():
             return sweep(self.files, verdict, rebooted=True)
         end_supervisor(self.files)
         return sweep(self.files, verdict)

@@ -14,6 +14,7 @@ from agent.jobs.files import Ended, Files, Started, holder
 from agent.jobs.output import Kept
 from agent.jobs.processes import Pack
 from agent.jobs.workdir import remove
+from qubix_tui.protocol.reasons import JobReason
 
 SWEEP_SECONDS: Final = 0.05
 GONE_SECONDS: Final = 30.0
@@ -61,7 +62,7 @@ def sweep(files: Files, ended: Ended, *, rebooted: bool = False) -> Ended:
         return written
     tag, work = _plan_of(files)
     if not rebooted and not _end_pack(files, tag, started):
-        ended = Ended(status="failed", reason="unkillable")
+        ended = Ended(status="failed", reason=JobReason.UNKILLABLE.value)
     ended = msgspec.structs.replace(ended, stdout=_kept(files, "stdout"), stderr=_kept(files, "stderr"))
     files.append(ended, durable=True)
     if work is not None:

@@ -54,9 +54,14 @@ def how_it_ended(exit_code: int | None) -> dict[str, Any]:
     """Say how a process ended: ``exitCode``, or ``signal`` for one that a signal ended."""
     if exit_code is None:
         return {}
-    if exit_code >= 0:
-        return {"exitCode": exit_code}
+    return {"exitCode": exit_code} if exit_code >= 0 else {"signal": exit_word(exit_code)}
+
+
+def exit_word(exit_code: int | None) -> str | None:
+    """Give an exit code as a word: its digits, or the name of the signal (a negative code); None for none."""
+    if exit_code is None or exit_code >= 0:
+        return None if exit_code is None else str(exit_code)
     try:
-        return {"signal": signal.Signals(-exit_code).name}
+        return signal.Signals(-exit_code).name
     except ValueError:
-        return {"signal": f"SIG{-exit_code}"}
+        return f"signal {-exit_code}"

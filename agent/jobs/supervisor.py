@@ -29,9 +29,10 @@ from agent.jobs.files import LOOK, Ended, Files, Started
 from agent.jobs.output import Budget, Kept, Stream
 from agent.jobs.processes import Pack, stat
 from agent.jobs.progress import Report, reader_of
-from agent.jobs.result import how_it_ended, read_result
+from agent.jobs.result import exit_word, how_it_ended, read_result
 from agent.jobs.usage import Usage
 from agent.jobs.workdir import remove
+from qubix_tui.protocol.reasons import JobReason, with_detail
 
 TICK_SECONDS: Final = 0.5
 """How often progress is read, at most said, and limits are checked."""
@@ -83,7 +84,7 @@ class Supervisor:
         try:
             process = child.start(self._launch, str(self._work), self._cgroup)
         except child.StartFailed as error:
-            ended = Ended(status="failed", reason="start_failed", result={"error": str(error)})
+            ended = Ended(status="failed", reason=with_detail(JobReason.NOT_STARTED, str(error)))
         else:
             self._hold(process)
             ended = self._end()
@@ -167,9 +168,9 @@ class Supervisor:
         if self._orders.stop is not None:
             return Verdict("cancelled", self._orders.stop.reason)
         if self._is_terminated:
-            return Verdict("failed", "terminated")
+            return Verdict("failed", with_detail(JobReason.AGENT_RESTARTED, "its supervisor was told to end"))
         if now >= self._lease_stop():
-            return Verdict("failed", "lease_expired")
+            return Verdict("failed", JobReason.LEASE_EXPIRED.value)
         return None if over is None else Verdict("failed", over)
 
     def _grace(self) -> float:
@@ -218,7 +219,9 @@ class Supervisor:
             while stream.is_open and self._take_output(stream):
                 pass
         self._note_progress()
-        verdict = self._verdict or self._own_verdict() if is_gone else Verdict("failed", "unkillable")
+        verdict = (
+            self._verdict or self._own_verdict() if is_gone else Verdict("failed", JobReason.UNKILLABLE.value)
+        )
         kept: dict[str, Kept] = {stream.name: stream.close() for stream in self._streams}
         return Ended(status=verdict.status, reason=verdict.reason, result=self._result(), **kept)
 
@@ -238,8 +241,8 @@ class Supervisor:
         if code == 0:
             return Verdict("completed")
         if code == -signal.SIGXCPU and self._launch.limits.cpu_seconds is not None:
-            return Verdict("failed", "cpu_limit")
-        return Verdict("failed", "exit_code" if code is not None and code > 0 else "signal")
+            return Verdict("failed", with_detail(JobReason.LIMIT, "processor time"))
+        return Verdict("failed", with_detail(JobReason.EXIT_CODE, exit_word(code)))
 
     def _result(self) -> Any:  # noqa: ANN401 - whatever JSON the job left
         result, complaint = read_result(self._work)

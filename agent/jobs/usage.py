@@ -7,6 +7,7 @@ from agent.jobs.files import Files
 from agent.jobs.launch import Limits
 from agent.jobs.processes import Pack, Process, rough_bytes, shared_out_bytes
 from agent.jobs.progress import Report
+from qubix_tui.protocol.reasons import JobReason, with_detail
 
 LOOK_SECONDS: Final = 1.0
 """How often the job's processes are looked at."""
@@ -42,9 +43,9 @@ class Usage:
             self._report, self._news_at = report, now
         wall, silence = self._limits.wall_seconds, self._no_progress_seconds
         if wall is not None and now - self._started >= wall:
-            return "timeout"
+            return JobReason.TIMEOUT.value
         if silence is not None and now - self._news_at >= silence:
-            return "no_progress"
+            return JobReason.NO_PROGRESS.value
         if now < self._look_at:
             return None
         self._look_at = now + LOOK_SECONDS
@@ -58,8 +59,8 @@ class Usage:
                 self._noted = set(self._pack.known)
         most = self._limits.max_processes
         if most is not None and sum(seen.threads for seen in running) > most:
-            return "process_limit"
+            return with_detail(JobReason.LIMIT, "processes")
         memory = self._limits.memory_bytes
         if memory is not None and rough_bytes(running) > memory and shared_out_bytes(running) > memory:
-            return "memory_limit"
+            return with_detail(JobReason.LIMIT, "memory")
         return None

@@ -33,14 +33,17 @@ class Stage:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        # Tests run side by side on one machine, and what has the mark of a job is ended with it.
+        self.job_id = f"job-{root.parent.name}-{os.getpid()}"[-64:]
         self.attempts: list[Attempt] = []
 
-    def start(self, script: str, *, lease: float = 300.0, job_id: str = "job-1", **launch: Any) -> Attempt:
+    def start(self, script: str, *, lease: float = 300.0, **launch: Any) -> Attempt:
         """Run a Python script as a job."""
-        return self.run(
-            Launch(job_id=job_id, attempt=1, workload="test", argv=[PYTHON, "-c", script], **launch),
-            lease=lease,
-        )
+        return self.run(self.launch([PYTHON, "-c", script], **launch), lease=lease)
+
+    def launch(self, argv: list[str], **launch: Any) -> Launch:
+        """The first attempt at this stage's job."""
+        return Launch(job_id=self.job_id, attempt=1, workload="test", argv=argv, **launch)
 
     def run(self, launch: Launch, *, lease: float = 300.0, wrap: Wrap = no_sandbox) -> Attempt:
         """Run a launch."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent.jobs.attempt import SUPERVISOR_LOST
 from agent.jobs.clock import boottime
 from agent.jobs.files import Ended, holder
 from agent.jobs.launch import Launch, Limits, ProgressSource
@@ -76,7 +77,7 @@ json.dump({"left": [1, 2]}, open(os.environ["QUBIX_RESULT"], "w"))
         "HOME": work,
         "TMPDIR": work,
         "MODEL": "small",
-        "QUBIX_ATTEMPT": "job-1.1",
+        "QUBIX_ATTEMPT": f"{stage.job_id}.1",
         "QUBIX_WORKDIR": work,
         "QUBIX_PROGRESS": f"{work}/.qubix-progress",
         "QUBIX_RESULT": f"{work}/.qubix-result",
@@ -118,11 +119,11 @@ for path in ({str(stage.root)!r}, "/root"):
 @pytest.mark.parametrize(
     ("script", "reason", "result"),
     [
-        ("raise SystemExit(3)", "exit_code", {"exitCode": 3}),
-        ("import os; os.kill(os.getpid(), 11)", "signal", {"signal": "SIGSEGV"}),
+        ("raise SystemExit(3)", "exit_code: 3", {"exitCode": 3}),
+        ("import os; os.kill(os.getpid(), 11)", "exit_code: SIGSEGV", {"signal": "SIGSEGV"}),
         (
             "open('.qubix-result', 'w').write('{'); 1 / 0",
-            "exit_code",
+            "exit_code: 1",
             {"exitCode": 1, "error": "the result is not JSON"},
         ),
     ],
@@ -135,10 +136,10 @@ def test_a_failure_says_how(stage: Stage, script: str, reason: str, result: obje
 
 def test_what_can_not_be_started_says_why(stage: Stage) -> None:
     """A program that is not there fails the job with the system's reason."""
-    attempt = stage.run(Launch(job_id="job-1", attempt=1, workload="test", argv=["/nonexistent/program"]))
+    attempt = stage.run(stage.launch(["/nonexistent/program"]))
     end = ended(attempt)
-    assert (end.status, end.reason) == ("failed", "start_failed")
-    assert end.result == {"error": "/nonexistent/program can't be started: No such file or directory"}
+    reason = "not_started: /nonexistent/program can't be started: No such file or directory"
+    assert (end.status, end.reason) == ("failed", reason)
 
 
 def test_a_stopped_job_may_finish(stage: Stage) -> None:
@@ -202,9 +203,9 @@ def test_a_lost_supervisor_leaves_nothing(stage: Stage) -> None:
     wait_for(lambda: len(attempt.files.read_seen()) == 3, "the supervisor to note all three")
     os.kill(supervisor_of(attempt), signal.SIGKILL)
     verdict = wait_for(lambda: attempt.verdict(boottime()), "the agent to see it")
-    assert (verdict.status, verdict.reason) == ("failed", "supervisor_lost")
+    assert (verdict.status, verdict.reason) == ("failed", SUPERVISOR_LOST)
     end = attempt.take_over(verdict)
-    assert end.reason == "supervisor_lost"
+    assert end.reason == SUPERVISOR_LOST
     assert not [pid for pid in pids if is_running(pid)]
     assert nothing_left(attempt)
     attempt.look()
@@ -259,11 +260,13 @@ import os, signal
 from pathlib import Path
 from typing import Any
 from tests.agent.jobs.stage import Stage
-Stage(Path({str(stage.root)!r})).start({job!r})
+stage = Stage(Path({str(stage.root)!r}))
+stage.job_id = {stage.job_id!r}
+stage.start({job!r})
 os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", agent], check=False).returncode == -signal.SIGKILL
-    found = stage.again(stage.root / "job-1.1")
+    found = stage.again(stage.root / f"{stage.job_id}.1")
     assert found.state == "running"
     said(found, "ready")
     assert found.verdict(boottime()) is None
@@ -280,14 +283,14 @@ os.kill(os.getpid(), signal.SIGKILL)
             "import mmap, time\nm = mmap.mmap(-1, 80 << 20)\nfor _ in range(80): m.write(bytes(1 << 20))\n"
             + WAIT,
             {"limits": Limits(memory_bytes=50 << 20)},
-            "memory_limit",
+            "limit: memory",
         ),
         (
             "import threading as t, time\nfor _ in range(9): t.Thread(target=time.sleep, args=[99]).start()",
             {"limits": Limits(max_processes=5)},
-            "process_limit",
+            "limit: processes",
         ),
-        ("while True: pass", {"limits": Limits(cpu_seconds=1)}, "cpu_limit"),
+        ("while True: pass", {"limits": Limits(cpu_seconds=1)}, "limit: processor time"),
     ],
 )
 def test_limits_end_it(stage: Stage, script: str, launch: dict[str, Any], reason: str) -> None:
@@ -385,8 +388,7 @@ def test_a_sandboxed_command_is_what_runs(stage: Stage) -> None:
         seen.append((launch.env["QUBIX_WORKDIR"], work.is_dir()))
         return [PYTHON, "-c", "print('wrapped')", *no_sandbox(launch, work)]
 
-    launch = Launch(job_id="job-1", attempt=1, workload="test", argv=["never"])
-    attempt = stage.run(launch, wrap=wrap)
+    attempt = stage.run(stage.launch(["never"]), wrap=wrap)
     ended(attempt)
     assert attempt.files.stream("stdout").read_text() == "wrapped\n"
     assert seen == [(attempt.files.read_plan().work, True)]
