@@ -1,4 +1,4 @@
-"""Looks after clients that are silent, do not read, or do not say who they are, and after silent providers.
+"""Looks after clients that are silent, do not read, or do not say who they are; after providers, and jobs.
 
 One sweep a second for all of them, in place of timers or tasks of their own. Every deadline counts from the
 latest of what it is about, the hub's start, and the end of the hub's own last stall: a hub that was stopped,
@@ -12,6 +12,7 @@ from typing import Protocol
 from qubix_tui.hub.access import Identity
 from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.engine.base import EngineUnavailable
+from qubix_tui.hub.jobs import Jobs
 from qubix_tui.hub.providers import Providers
 from qubix_tui.protocol import PING_EVERY_SECONDS, SILENCE_TIMEOUT_SECONDS
 from qubix_tui.protocol.errors import CloseCode
@@ -57,11 +58,13 @@ class Caretaker:
     Args:
         clock: What deadlines are measured with.
         providers: The providers.
+        jobs: The jobs that they run.
     """
 
-    def __init__(self, clock: Clock, providers: Providers) -> None:
+    def __init__(self, clock: Clock, providers: Providers, jobs: Jobs) -> None:
         self._clock = clock
         self._providers = providers
+        self._jobs = jobs
         self.clients: set[Client] = set()
         """All with an open connection."""
         self._strangers: set[Client] = set()
@@ -91,6 +94,7 @@ class Caretaker:
         """The hub itself was held up until now. What was sent meanwhile is yet to be read."""
         self._counted_from = self._clock.monotonic()
         self._providers.registry.stalled()
+        self._jobs.stalled()
 
     async def sweep_for_ever(self) -> None:
         """Sweep every second."""
@@ -106,7 +110,7 @@ class Caretaker:
             try:
                 await self.sweep()
             except EngineUnavailable as error:
-                _logger.error("the state of silent providers was not stored: %s", error)
+                _logger.error("new states of providers or jobs were not stored: %s", error)
             except Exception:
                 _logger.exception("a sweep failed")
 
@@ -114,7 +118,7 @@ class Caretaker:
         """Look at everything once.
 
         Raises:
-            EngineUnavailable: New states of providers were not stored; the next sweep tries again.
+            EngineUnavailable: New states of providers or jobs were not stored; the next sweep tries again.
         """
         now = self._clock.monotonic()
         self._end_unread(now)
@@ -123,6 +127,7 @@ class Caretaker:
             self._looked_at = now
             self._end_silent(now)
         await self._providers.sweep()
+        await self._jobs.sweep()
 
     def _end_unread(self, now: float) -> None:
         for client, since in tuple(self._unread_since.items()):

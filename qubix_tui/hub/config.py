@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from qubix_tui.hub.job_state import JobSettings
 from qubix_tui.hub.limits import Limits
 from qubix_tui.hub.outbox import DEFAULT_BOUND
 from qubix_tui.protocol import DEFAULT_PORT
@@ -27,6 +28,7 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
         limits: How much clients may ask.
         outbox_bytes: Bytes that may wait for one client before it is cut.
         drain_seconds: How long clients may take to leave when it ends.
+        jobs: How long it waits for agents, and how long it keeps finished jobs.
     """
 
     host: str = "127.0.0.1"
@@ -42,3 +44,4 @@ class HubConfig(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     outbox_bytes: int = DEFAULT_BOUND
     drain_seconds: float = 10.0
+    jobs: JobSettings = JobSettings()

@@ -11,26 +11,19 @@ from typing import Protocol
 
 import msgspec
 
-from qubix_tui.hub import framing, snapshots, token_requests
+from qubix_tui.hub import framing, job_requests, snapshots, token_requests
 from qubix_tui.hub.access import Identity
 from qubix_tui.hub.engine.base import Replay
 from qubix_tui.hub.fanout import Subscriber
 from qubix_tui.hub.limits import ConnectionLimiter
 from qubix_tui.hub.outbox import Slot
-from qubix_tui.hub.provider_state import Entry
-from qubix_tui.hub.providers import ProviderConnection
+from qubix_tui.hub.providers import ProviderConnection, registered_entry
 from qubix_tui.hub.services import Services
 from qubix_tui.hub.statistics import statistics
 from qubix_tui.protocol import channels, events
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
-from qubix_tui.protocol.requests import (
-    ReportCompletion,
-    ReportLogs,
-    ReportProgress,
-    Request,
-    SubscribeOptions,
-)
-from qubix_tui.protocol.types import RequestId, Wire, to_timestamp
+from qubix_tui.protocol.requests import Request, SubscribeOptions
+from qubix_tui.protocol.types import to_timestamp
 
 REPLAY_LIMIT = 1_000
 """Events that a replay gives at most; who missed more takes a snapshot."""
@@ -46,10 +39,6 @@ class Conversation(ProviderConnection, Protocol):
     opened: bool
     raw: bytes
     """The message that is being handled."""
-
-    def reply(self, kind: str, data: Wire, request_id: RequestId | None) -> None:
-        """Send a direct reply, in its place among the events."""
-        ...
 
     def reserve(self) -> Slot:
         """Take a place among the events for frames that come later."""
@@ -81,12 +70,38 @@ def subscribe(session: Conversation, request: Request) -> Awaitable[None] | None
     session.limiter.subscribe(len(held) - (channel in held))
     if options.since is not None:
         return _recover(session, request, channel, options)
-    services = session.services
-    services.fanout.subscribe(session.subscriber, channel)
+    if options.snapshot and channels.is_job(channel):
+        return _show_jobs(session, request, channel)
+    session.services.fanout.subscribe(session.subscriber, channel)
     slot = session.reserve()
-    slot.fill(chain([_subscribed(session, request, channel)], _snapshot(session, channel, options)))
+    reply = _subscribed(session, request, channel)
+    slot.fill(chain([reply], _snapshot(session, channel, options)))
     _set_digest(session, channel, options)
     return None
+
+
+async def _show_jobs(session: Conversation, request: Request, channel: str) -> None:
+    """Subscribe with the present of one job, or of all, which the store has; as `_recover` does."""
+    services = session.services
+    was_subscribed = channel in session.subscriber.channels
+    services.fanout.subscribe(session.subscriber, channel)
+    slot = session.reserve()
+    reply = _subscribed(session, request, channel)
+    frames: Iterator[bytes] = iter(())
+    try:
+        frames = chain([reply], await _jobs_now(services, channel))
+    except BaseException:
+        if not was_subscribed:
+            services.fanout.unsubscribe(session.subscriber, channel)
+        raise
+    finally:
+        slot.fill(frames)
+
+
+def _jobs_now(services: Services, channel: str) -> Awaitable[Iterator[bytes]]:
+    if channel == channels.ALL_JOBS:
+        return services.jobs.snapshot_of_all()
+    return services.jobs.snapshot(channel.partition(":")[2])
 
 
 async def _recover(session: Conversation, request: Request, channel: str, options: SubscribeOptions) -> None:
@@ -104,12 +119,18 @@ async def _recover(session: Conversation, request: Request, channel: str, option
     try:
         replay = await _replay(services, channel, options)
         reply = _subscribed(session, request, channel, offset=upto, recovered=replay.complete)
+        rest: Iterator[bytes]
         missed = (
             framing.event_frame(event.type, event.data, channel, event.offset)
             for event in replay.events
             if event.offset <= upto
         )
-        rest = missed if replay.complete else _snapshot(session, channel, options)
+        if replay.complete:
+            rest = missed
+        elif options.snapshot and channels.is_job(channel):
+            rest = await _jobs_now(services, channel)
+        else:
+            rest = _snapshot(session, channel, options)
         frames = chain([reply], rest)
     except BaseException:
         if not was_subscribed:
@@ -145,17 +166,15 @@ def _subscribed(
 
 
 def _snapshot(session: Conversation, channel: str, options: SubscribeOptions) -> Iterator[bytes]:
-    """Give the present of a channel as frames; nothing where it was not asked for."""
+    """Give the present of the fleet or of a provider as frames; nothing where it was not asked for."""
     if not options.snapshot:
         return iter(())
     providers = session.services.providers
     if channel in {channels.MARKETPLACE, channels.ALL_PROVIDERS}:
         return snapshots.fleet(providers.registry, channel)
-    kind, _, subject = channel.partition(":")
-    if kind == "provider":
-        points = providers.history.points(subject)
-        return snapshots.provider(subject, providers.registry.get(subject), points)
-    return iter(()) if channel == channels.ALL_JOBS else snapshots.job(subject)
+    subject = channel.partition(":")[2]
+    points = providers.history.points(subject)
+    return snapshots.provider(subject, providers.registry.get(subject), points)
 
 
 def _set_digest(session: Conversation, channel: str, options: SubscribeOptions) -> None:
@@ -199,14 +218,16 @@ async def register(session: Conversation, request: Request) -> None:
     """Make the connection that of a provider."""
     services, before = session.services, session.identity
     registered = await services.providers.register(session, request.data)
+    registered = job_requests.reconcile(session, registered, request.data.jobs)
     if session.identity != before:
         services.credentials.provider_bound(token_requests.actor(session), registered.provider_id)
     session.reply(events.REGISTERED, registered, request.id)
+    job_requests.registered(session, request.data.jobs)
 
 
 async def set_status(session: Conversation, request: Request) -> None:
     """Pause, drain or resume the connection's provider."""
-    await session.services.providers.set_status(_entry(session, request), request.data)
+    await session.services.providers.set_status(registered_entry(session, request.type), request.data)
     session.reply(events.OK, events.Ok(), request.id)
 
 
@@ -237,20 +258,9 @@ def hub_stats(session: Conversation, request: Request) -> None:
 
 def publish_metrics(session: Conversation, request: Request) -> None:
     """Take a sample of the connection's provider."""
-    session.services.providers.publish_metrics(_entry(session, request), request.data, session.raw)
-
-
-def acknowledge(session: Conversation, request: Request) -> None:
-    """Tell an agent that what it reports of a job is not wanted: no such job is known to this hub."""
-    _entry(session, request)
-    report: ReportProgress | ReportLogs | ReportCompletion = request.data
-    ack = events.Ack(job_id=report.job_id, attempt=report.attempt, seq=report.seq, stale=True)
-    session.reply(events.ACK, ack, request.id)
-
-
-def no_jobs(_: Conversation, request: Request) -> None:
-    """Refuse what needs the job engine."""
-    raise ProtocolError(ErrorCode.UNAVAILABLE, f"this hub runs no jobs, so {request.type} can't be answered")
+    session.services.providers.publish_metrics(
+        registered_entry(session, request.type), request.data, session.raw
+    )
 
 
 HANDLERS: dict[str, Handler] = {
@@ -265,15 +275,15 @@ HANDLERS: dict[str, Handler] = {
     "provider:remove": remove,
     "provider:history": history,
     "GPU_METRICS_UPDATE": publish_metrics,
-    "JOB_PROGRESS": acknowledge,
-    "JOB_LOGS": acknowledge,
-    "JOB_COMPLETED": acknowledge,
-    "job:accept": no_jobs,
-    "job:refuse": no_jobs,
-    "job:renew": no_jobs,
-    "job:submit": no_jobs,
-    "job:cancel": no_jobs,
-    "job:why": no_jobs,
+    "JOB_PROGRESS": job_requests.report,
+    "JOB_LOGS": job_requests.report,
+    "JOB_COMPLETED": job_requests.report,
+    "job:accept": job_requests.accept,
+    "job:refuse": job_requests.refuse,
+    "job:renew": job_requests.renew,
+    "job:submit": job_requests.submit,
+    "job:cancel": job_requests.cancel,
+    "job:why": job_requests.why,
     "token:issue": token_requests.issue_token,
     "token:list": token_requests.list_tokens,
     "token:revoke": token_requests.revoke_token,
@@ -288,10 +298,3 @@ HANDLERS: dict[str, Handler] = {
 def _channel(request: Request) -> str:
     assert request.channel is not None
     return request.channel
-
-
-def _entry(session: Conversation, request: Request) -> Entry:
-    """Give the provider that this connection publishes for: no message ever names it."""
-    if session.entry is None:
-        raise ProtocolError(ErrorCode.CONFLICT, f"{request.type} comes after provider:register")
-    return session.entry

@@ -11,7 +11,7 @@ a label: their number has no bound.
 
 import asyncio
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -36,6 +36,7 @@ from qubix_tui.hub.fleet_metrics import Sampled, Shown
 from qubix_tui.hub.metric_text import MetricText
 from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.telemetry import BROADCAST_BOUNDS, Telemetry
+from qubix_tui.protocol.records import JobState
 
 FRESH_SECONDS = 15.0
 """The age up to which a sample is shown: a provider that is silent for so long counts as out of reach."""
@@ -60,10 +61,20 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     broadcast_counts: Sequence[int]
     broadcast_seconds: float
     providers: Sequence[Shown]
+    jobs: Mapping[JobState, int]
+    attempts: Mapping[tuple[str, str], int]
+    """Attempts that ended since the hub's start, by status and first word of the reason."""
 
 
 def take_picture(
-    telemetry: Telemetry, providers: Sequence[Entry], now: float, *, connections: int, subscriptions: int
+    telemetry: Telemetry,
+    providers: Sequence[Entry],
+    now: float,
+    *,
+    connections: int,
+    subscriptions: int,
+    jobs: Mapping[JobState, int],
+    attempts: Mapping[tuple[str, str], int],
 ) -> Picture:
     """Note what is to be shown.
 
@@ -73,6 +84,8 @@ def take_picture(
         now: Seconds since the epoch (`Clock.time`).
         connections: Open connections.
         subscriptions: Subscriptions that they hold, each counted.
+        jobs: How many jobs are in each state.
+        attempts: How many attempts at jobs have ended, by status and first word of the reason.
     """
     return Picture(
         connections=connections,
@@ -85,6 +98,8 @@ def take_picture(
         broadcast_counts=tuple(telemetry.broadcast_counts),
         broadcast_seconds=telemetry.broadcast_seconds,
         providers=[_shown(entry, now) for entry in providers],
+        jobs=dict(jobs),
+        attempts=dict(attempts),
     )
 
 
@@ -132,6 +147,7 @@ def _hub_families(picture: Picture) -> Iterator[Metric]:
         ("qubix_auth_failures", "Tokens refused.", picture.auth_failures),
     ):
         yield CounterMetricFamily(name, words, value)
+    yield from _job_families(picture)
     buckets: list[tuple[str, float]] = []
     total = 0
     for bound, count in zip((*map(str, BROADCAST_BOUNDS), "+Inf"), picture.broadcast_counts, strict=True):
@@ -143,6 +159,21 @@ def _hub_families(picture: Picture) -> Iterator[Metric]:
         buckets=buckets,
         sum_value=picture.broadcast_seconds,
     )
+
+
+def _job_families(picture: Picture) -> Iterator[Metric]:
+    jobs = GaugeMetricFamily(
+        "qubix_jobs", "Jobs by state; the finished ones are those kept.", labels=["state"]
+    )
+    for state in JobState:
+        jobs.add_metric([state.value], picture.jobs.get(state, 0))
+    yield jobs
+    attempts = CounterMetricFamily(
+        "qubix_job_attempts", "Attempts at jobs that have ended.", labels=["status", "reason"]
+    )
+    for (status, reason), count in sorted(picture.attempts.items()):
+        attempts.add_metric([status, reason], count)
+    yield attempts
 
 
 def write(picture: Picture, *, openmetrics: bool, emit: Callable[[bytes], object]) -> None:

@@ -142,7 +142,9 @@ class Fanout:
         self._leave_group(subscriber)
         subscriber.channels = frozenset()
 
-    def publish(self, kind: str, channel: str, frame: bytes, subject: str | None = None) -> None:
+    def publish(
+        self, kind: str, channel: str, frame: bytes, subject: str | None = None, *, to_all: bool = True
+    ) -> None:
         """Publish one event to whoever hears its channel.
 
         Args:
@@ -150,11 +152,12 @@ class Fanout:
             channel: The event's own channel.
             frame: The event.
             subject: Whom it is the newest value of, where an unread older one may be left out.
+            to_all: Whether who hears the channel by its wildcard alone gets it, too.
         """
         entry = (frame, subject)
         deliveries = 0
         full: list[_Group] = []
-        for group in self._groups_for(channel):
+        for group in self._groups_for(channel) if to_all else tuple(self._hearing.get(channel, ())):
             deliveries += len(group.members)
             if self._append(group, entry):
                 full.append(group)

@@ -7,7 +7,8 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
 from qubix_tui.hub.access import Access, Identity, bearer_token, is_forwarded
-from qubix_tui.hub.http import HttpRoutes, error_response
+from qubix_tui.hub.http import HttpRoutes
+from qubix_tui.hub.http_answers import error_response
 from qubix_tui.hub.proxies import TrustedProxies
 from qubix_tui.hub.services import Services
 from qubix_tui.hub.session import Session

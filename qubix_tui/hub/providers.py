@@ -5,10 +5,10 @@ of the same provider in between. Samples and signs of life change no record and 
 ends a silence.
 """
 
-import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from qubix_tui.hub import framing, snapshots
@@ -18,6 +18,7 @@ from qubix_tui.hub.duplicates import REASON, Duplicates
 from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable, NewEvent
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.history import History
+from qubix_tui.hub.keyed_locks import KeyedLocks
 from qubix_tui.hub.provider_state import (
     PROVIDERS_TABLE,
     SIMULATED_TABLE,
@@ -32,7 +33,7 @@ from qubix_tui.protocol import codec, events
 from qubix_tui.protocol.errors import CloseCode, ErrorCode, ProtocolError
 from qubix_tui.protocol.records import MAX_GPU_PROCESSES, Metrics
 from qubix_tui.protocol.requests import PublishMetrics, Register, SetStatus
-from qubix_tui.protocol.types import to_timestamp
+from qubix_tui.protocol.types import RequestId, Wire, to_timestamp
 
 MAX_METRICS_BYTES = 60 * 1024
 """A sample as it is sent on, every unknown member spelled out."""
@@ -61,36 +62,13 @@ class ProviderConnection(Protocol):
         """Whether it can still be written to."""
         ...
 
+    def reply(self, kind: str, data: Wire, request_id: RequestId | None) -> None:
+        """Tell its agent something; in answer to a request where that has an id."""
+        ...
+
     def end(self, code: int, reason: str) -> None:
         """Close it."""
         ...
-
-
-class _Turns:
-    """One lock per provider, kept only while somebody needs it."""
-
-    def __init__(self) -> None:
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
-
-    def is_taken(self, provider_id: str) -> bool:
-        """Whether somebody has the provider's turn, or waits for it."""
-        return provider_id in self._locks
-
-    @contextlib.asynccontextmanager
-    async def of(self, provider_id: str) -> AsyncIterator[None]:
-        """Wait for the provider's turn. Where it is not taken this does not give up control."""
-        lock, users = self._locks.get(provider_id, (None, 0))
-        lock = lock or asyncio.Lock()
-        self._locks[provider_id] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            _, users = self._locks[provider_id]
-            if users == 1:
-                del self._locks[provider_id]
-            else:
-                self._locks[provider_id] = (lock, users - 1)
 
 
 class Providers:
@@ -127,7 +105,7 @@ class Providers:
         self._access = access
         self._clock = clock
         self._spawn = spawn
-        self._turns = _Turns()
+        self._turns = KeyedLocks()
         self._duplicates = Duplicates(clock)
         self._refilled: dict[str, float] = {}
         self._connections: dict[str, ProviderConnection] = {}
@@ -188,6 +166,14 @@ class Providers:
             session=outcome.stored.session,
             last_sample_seconds_ago=self._last_sample_age(provider_id),
         )
+
+    def turn(self, provider_id: str) -> AbstractAsyncContextManager[None]:
+        """Wait for a provider's turn: within it nobody else decides anything about that provider."""
+        return self._turns.of(provider_id)
+
+    def connection(self, provider_id: str) -> ProviderConnection | None:
+        """Give the connection that a provider publishes over, None where it has none now."""
+        return self._connections.get(provider_id)
 
     def disconnected(self, connection: ProviderConnection, *, goodbye: bool) -> None:
         """A connection is gone.
@@ -388,3 +374,18 @@ class Providers:
                 f"a sample has at most {MAX_METRICS_BYTES} bytes with all its members; this one has {size}",
                 field="data.metrics",
             )
+
+
+def registered_entry(connection: ProviderConnection, kind: str) -> Entry:
+    """Give the provider that a connection publishes for: no message ever names it.
+
+    Args:
+        connection: Which.
+        kind: Type of the message that has come over it.
+
+    Raises:
+        ProtocolError: ``conflict``: it has registered none, or a newer connection has that provider now.
+    """
+    if connection.entry is None:
+        raise ProtocolError(ErrorCode.CONFLICT, f"{kind} comes after provider:register")
+    return connection.entry

@@ -201,6 +201,22 @@ class Registry:
         stored = msgspec.structs.replace(entry.stored, paused=paused, reason=reason)
         return self._status_outcome(entry.record(), stored, state, reason)
 
+    def hold(self, entry: Entry, job_id: str) -> Outcome:
+        """Decide that a provider has a job from now on."""
+        return self._with_job(entry, entry.stored, job_id)
+
+    def release(self, entry: Entry, *, pause: str | None = None) -> Outcome:
+        """Decide that a provider has no job any more.
+
+        Args:
+            entry: The provider.
+            pause: Why it gets no other one until its owner resumes it, where that is so.
+        """
+        stored = entry.stored
+        if pause is not None:
+            stored = msgspec.structs.replace(stored, paused=True, reason=pause)
+        return self._with_job(entry, stored, None)
+
     def remove(self, provider_id: str) -> Outcome:
         """Decide an operator's wish to remove a provider.
 
@@ -217,6 +233,13 @@ class Registry:
                 ErrorCode.CONFLICT,
                 f"{provider_id} is {entry.state}; only an offline provider can be removed: "
                 "stop its agent first",
+                field="data.providerId",
+            )
+        current = entry.stored.provider.current_job_id
+        if current is not None:
+            raise ProtocolError(
+                ErrorCode.CONFLICT,
+                f"{provider_id} may still run {current}; it can be removed when that job's lease is over",
                 field="data.providerId",
             )
         return self._removal(entry)
@@ -311,6 +334,13 @@ class Registry:
         if entry.state is state:
             return None
         return self._status_outcome(entry.record(), entry.stored, state, reason)
+
+    def _with_job(self, entry: Entry, stored: StoredProvider, job_id: str | None) -> Outcome:
+        record = msgspec.structs.replace(entry.record(), current_job_id=job_id)
+        stored = msgspec.structs.replace(stored, provider=record)
+        there = entry.state.is_online
+        state = online_state(stored) if there else entry.state
+        return self._status_outcome(record, stored, state, stored.reason if there else None)
 
     def _removal(self, entry: Entry) -> Outcome:
         return Outcome(

@@ -22,6 +22,7 @@ from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.handshake import Doorkeeper
 from qubix_tui.hub.history import History
 from qubix_tui.hub.http import HttpRoutes, HubStats
+from qubix_tui.hub.jobs import Jobs
 from qubix_tui.hub.limits import Admission, LoginLimiter
 from qubix_tui.hub.listeners import Listeners
 from qubix_tui.hub.providers import Providers
@@ -33,7 +34,7 @@ from qubix_tui.hub.session import Session
 from qubix_tui.hub.telemetry import Telemetry
 from qubix_tui.protocol.errors import CloseCode
 from qubix_tui.protocol.events import MetricsUpdate
-from qubix_tui.protocol.records import Provider
+from qubix_tui.protocol.records import Job, JobState, LogPiece, Provider, Receipt
 from qubix_tui.protocol.types import to_timestamp
 
 MAX_TURNED_AWAY = 100
@@ -128,8 +129,9 @@ class Hub(Broadcasts):
         try:
             self._services = self._make_services()
             await self._services.providers.load()
+            await self._services.jobs.load()
             await self._services.credentials.load()
-            self._caretaker = Caretaker(self._clock, self._services.providers)
+            self._caretaker = Caretaker(self._clock, self._services.providers, self._services.jobs)
             doorkeeper = Doorkeeper(
                 access=self._access,
                 proxies=self._proxies,
@@ -182,6 +184,15 @@ class Hub(Broadcasts):
             fanout=fanout,
             publisher=publisher,
             providers=providers,
+            jobs=Jobs(
+                engine=self._engine,
+                publisher=publisher,
+                providers=providers,
+                fanout=fanout,
+                clock=clock,
+                settings=config.jobs,
+                spawn=self.spawn,
+            ),
             digests=Digests(registry),
             outbox_bytes=config.outbox_bytes,
         )
@@ -336,6 +347,8 @@ class Hub(Broadcasts):
             self._clock.time(),
             connections=stats.clients,
             subscriptions=sum(count for _, count in stats.subscriptions),
+            jobs=self.services.jobs.book.counts(),
+            attempts=self.services.jobs.book.attempts,
         )
 
     def providers(self) -> Sequence[Provider]:
@@ -355,3 +368,19 @@ class Hub(Broadcasts):
         return MetricsUpdate(
             provider_id=provider_id, metrics=entry.metrics, timestamp=to_timestamp(entry.metrics_at)
         )
+
+    def job_ids(self, state: JobState | None) -> Sequence[str]:
+        """The ids of all jobs, or of those in one state, the newest first."""
+        return self.services.jobs.book.ids(state)
+
+    async def jobs(self, job_ids: Sequence[str]) -> Sequence[Job]:
+        """The records of some jobs, without those that are gone."""
+        return await self.services.jobs.book.records(job_ids)
+
+    async def receipts(self, job_id: str) -> Sequence[Receipt]:
+        """What one job's attempts came to, the first one first."""
+        return await self.services.jobs.book.archive.receipts(job_id)
+
+    async def log(self, job_id: str) -> Sequence[LogPiece]:
+        """What is kept of one job's log, the oldest piece first."""
+        return await self.services.jobs.book.logs.read(job_id)

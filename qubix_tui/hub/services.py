@@ -8,6 +8,7 @@ from qubix_tui.hub.credentials import Credentials
 from qubix_tui.hub.digest import Digests
 from qubix_tui.hub.engine.base import Engine
 from qubix_tui.hub.fanout import Fanout
+from qubix_tui.hub.jobs import Jobs
 from qubix_tui.hub.limits import Admission, Limits, LoginLimiter
 from qubix_tui.hub.providers import Providers
 from qubix_tui.hub.publisher import Publisher
@@ -32,6 +33,7 @@ class Services:
     fanout: Fanout
     publisher: Publisher
     providers: Providers
+    jobs: Jobs
     digests: Digests
     outbox_bytes: int
     """Bytes that may wait for one client."""

@@ -65,11 +65,6 @@ def provider(provider_id: str, entry: Entry | None, points: Sequence[HistoryPoin
         yield _page(channel, update)
 
 
-def job(job_id: str) -> Iterator[bytes]:
-    """Give one job's record, as a frame. No job is known to this hub."""
-    yield _page(channels.job_channel(job_id), events.JobSnapshot(job_id=job_id))
-
-
 def history(
     provider_id: str, points: Sequence[HistoryPoint], request_id: RequestId | None
 ) -> Iterator[bytes]:

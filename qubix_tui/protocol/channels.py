@@ -50,6 +50,11 @@ def is_channel(key: str) -> bool:
     return kind in {"provider", "job"} and (subject == "*" or is_id(subject))
 
 
+def is_job(key: str) -> bool:
+    """Whether a well-formed key is one of jobs."""
+    return key.startswith("job:")
+
+
 def is_wildcard(key: str) -> bool:
     """Whether ``key`` stands for all providers or all jobs."""
     return key in {ALL_PROVIDERS, ALL_JOBS}

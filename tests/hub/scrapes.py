@@ -7,7 +7,7 @@ from qubix_tui.hub import exposition
 from qubix_tui.hub.exposition import Picture, take_picture
 from qubix_tui.hub.registry import Registry
 from qubix_tui.hub.telemetry import Telemetry
-from qubix_tui.protocol.records import AgentCost, GpuMetrics, Metrics
+from qubix_tui.protocol.records import AgentCost, GpuMetrics, JobState, Metrics
 from qubix_tui.protocol.requests import Register
 from tests.hub.manual_clock import ManualClock
 
@@ -62,6 +62,8 @@ class Fleet:
         self.clock = ManualClock()
         self.registry = Registry(self.clock)
         self.telemetry = Telemetry()
+        self.jobs: dict[JobState, int] = {}
+        self.attempts: dict[tuple[str, str], int] = {}
 
     def add(self, name: str, sample: Metrics | None = SAMPLE, **said: object) -> str:
         """One more provider that has sent a sample, or none."""
@@ -74,7 +76,13 @@ class Fleet:
     def picture(self) -> Picture:
         """What a scrape shows."""
         return take_picture(
-            self.telemetry, list(self.registry), self.clock.time(), connections=0, subscriptions=0
+            self.telemetry,
+            list(self.registry),
+            self.clock.time(),
+            connections=0,
+            subscriptions=0,
+            jobs=self.jobs,
+            attempts=self.attempts,
         )
 
     def scrape(self) -> Samples:

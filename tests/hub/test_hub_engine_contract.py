@@ -231,6 +231,28 @@ async def test_of_commits_at_once_one_wins(engine: Engine) -> None:
     assert await engine.load("t") == {"owner": b"1", "other": b"4"}
 
 
+async def test_load_by_prefix(engine: Engine) -> None:
+    """The keys that begin with it and no others, whatever sorts beside them; an empty one begins all."""
+    keys = ["j", "j/", "j/1", "j/2", "j0", "j/\U0010ffff/1", "k", "J/1", "", "\U0010ffff", "\ud7ff", "\ue000"]
+    await engine.commit([], [Change("t", key, key.encode()) for key in keys], [])
+    await engine.commit([], [Change("other", "j/3", b"")], [])
+    for prefix in ("", "j/", "j", "j/1", "j/1/", "\U0010ffff", "\ud7ff", "z"):
+        found = await engine.load("t", prefix=prefix)
+        assert found == {key: key.encode() for key in keys if key.startswith(prefix)}
+
+
+async def test_read_gives_the_keys_that_are_there(engine: Engine) -> None:
+    """Of the table that is asked for, as the last commit left them."""
+    await engine.commit([], [Change("t", "a", b"1"), Change("t", "b", b""), Change("u", "c", b"3")], [])
+    pending = engine.commit([], [Change("t", "a", b"2")], [])
+    written = asyncio.ensure_future(pending)
+    await asyncio.sleep(0)
+    assert await engine.read("t", ["a", "b", "c", "a"]) == {"a": b"2", "b": b""}
+    await written
+    assert await engine.read("t", []) == {}
+    assert await engine.read("never written", ["a"]) == {}
+
+
 async def test_latest_keeps_the_newest_value_of_each_subject(engine: Engine) -> None:
     """A newer value replaces the older, None forgets it, and no offset moves."""
     engine.latest("provider:a", "a", b"1")
@@ -256,6 +278,8 @@ async def test_an_engine_that_is_not_open_refuses(
             await engine.commit([], [], [event("a")])
         with pytest.raises(EngineUnavailable):
             await engine.load("t")
+        with pytest.raises(EngineUnavailable):
+            await engine.read("t", ["a"])
         with pytest.raises(EngineUnavailable):
             await engine.replay("a", 0, limit=10)
 

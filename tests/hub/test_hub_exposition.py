@@ -11,7 +11,7 @@ import pytest
 
 from qubix_tui.hub import exposition
 from qubix_tui.hub.exposition import FRESH_SECONDS, Exposition, Picture
-from qubix_tui.protocol.records import GpuMetrics, Metrics
+from qubix_tui.protocol.records import GpuMetrics, JobState, Metrics
 from tests.hub import scrapes
 from tests.hub.scrapes import GPU, Fleet
 from tests.hub.wire import running
@@ -43,6 +43,17 @@ def test_a_gpu_is_shown_in_base_units(fleet: Fleet) -> None:
     assert samples["qubix_gpu_state", tuple(sorted((*labels, ("state", "ok"))))] == 1
     assert samples["qubix_provider_cpu_usage_ratio", (("provider", provider),)] == 0.125
     assert samples["qubix_provider_agent_resident_memory_bytes", (("provider", provider),)] == 30 * 2**20
+
+
+def test_jobs_and_attempts_are_counted(fleet: Fleet) -> None:
+    """Every state has a value; an attempt is counted by how and why it ended."""
+    fleet.jobs = {JobState.RUNNING: 3}
+    fleet.attempts = {("failed", "lost"): 2, ("completed", "none"): 5}
+    samples = fleet.scrape()
+    assert samples["qubix_jobs", (("state", "running"),)] == 3
+    assert samples["qubix_jobs", (("state", "queued"),)] == 0
+    assert samples["qubix_job_attempts_total", (("reason", "lost"), ("status", "failed"))] == 2
+    assert samples["qubix_job_attempts_total", (("reason", "none"), ("status", "completed"))] == 5
 
 
 def test_dashboards_made_for_dcgm_find_their_names(fleet: Fleet) -> None:

@@ -15,11 +15,13 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from qubix_tui.hub.access import Access, Identity
+from qubix_tui.hub.engine.base import EngineUnavailable
 from qubix_tui.hub.exposition import Picture, take_picture
-from qubix_tui.hub.http import MAX_PER_PAGE, HttpRoutes, HubStats, error_response
+from qubix_tui.hub.http import HttpRoutes, HubStats
+from qubix_tui.hub.http_answers import MAX_PER_PAGE, error_response
 from qubix_tui.hub.telemetry import Telemetry
 from qubix_tui.protocol.events import MetricsUpdate
-from qubix_tui.protocol.records import Metrics, Provider, ProviderState
+from qubix_tui.protocol.records import Job, JobState, LogPiece, Metrics, Provider, ProviderState, Receipt
 from qubix_tui.protocol.tokens import Role
 
 NOW = "2026-01-31T12:00:00.000Z"
@@ -44,13 +46,36 @@ class View:
         self.telemetry = Telemetry()
         self.pictures = 0
         self.all = [provider(f"rig-{number}") for number in range(3)]
+        self.broken = False
+        states = (JobState.QUEUED, JobState.RUNNING, JobState.QUEUED)
+        self.all_jobs = [
+            Job(id=f"j{number}", workload="train", state=state, created_at=NOW)
+            for number, state in enumerate(states)
+        ]
+        self.all_receipts = [
+            Receipt(
+                job_id="j1",
+                attempt=1,
+                provider_id="rig-0",
+                assigned_at=NOW,
+                ended_at=NOW,
+                status="failed",
+                running_ms=5,
+                cost_micros=7,
+            )
+        ]
+        self.pieces = [
+            LogPiece(attempt=1, stream="stdout", from_=0, text="é1\n", timestamp=NOW),
+            LogPiece(attempt=1, stream="stderr", from_=0, text="oh\n", timestamp=NOW),
+            LogPiece(attempt=1, stream="stdout", from_=4, text="2\n", timestamp=NOW),
+        ]
 
     def stats(self) -> HubStats:
         return HubStats(15, [("marketplace", 10), ("provider:abc123", 3)])
 
     def picture(self) -> Picture:
         self.pictures += 1
-        return take_picture(self.telemetry, [], 0.0, connections=15, subscriptions=13)
+        return take_picture(self.telemetry, [], 0.0, connections=15, subscriptions=13, jobs={}, attempts={})
 
     def providers(self) -> Sequence[Provider]:
         return self.all
@@ -62,6 +87,20 @@ class View:
         if provider_id != "rig-0":
             return None
         return MetricsUpdate(provider_id=provider_id, metrics=Metrics(cpu_percent=45.2), timestamp=NOW)
+
+    def job_ids(self, state: JobState | None) -> Sequence[str]:
+        return [job.id for job in self.all_jobs if state in {None, job.state}]
+
+    async def jobs(self, job_ids: Sequence[str]) -> Sequence[Job]:
+        if self.broken:
+            raise EngineUnavailable("the disk is full: free some space there")
+        return [job for job in self.all_jobs if job.id in job_ids]
+
+    async def receipts(self, job_id: str) -> Sequence[Receipt]:
+        return [receipt for receipt in self.all_receipts if receipt.job_id == job_id]
+
+    async def log(self, job_id: str) -> Sequence[LogPiece]:
+        return self.pieces
 
 
 def provider(provider_id: str) -> Provider:
@@ -280,15 +319,54 @@ def test_unknown_paths_are_not_found(routes: HttpRoutes, path: str) -> None:
     assert "/" in refused(get(routes, path), 404)
 
 
-def test_jobs_are_an_empty_list(routes: HttpRoutes) -> None:
-    """In the shape that jobs will have."""
-    assert body_of(get(routes, "/api/jobs")) == {
-        "success": True,
-        "jobs": [],
-        "page": 1,
-        "pages": 1,
-        "total": 0,
-    }
+def test_jobs_come_in_pages(routes: HttpRoutes) -> None:
+    """As providers do; all of them, or those in one state."""
+    body = body_of(get(routes, "/api/jobs?perPage=2&page=2"))
+    assert [job["id"] for job in body["jobs"]] == ["j2"]
+    assert (body["page"], body["pages"], body["total"]) == (2, 2, 3)
+    queued = body_of(get(routes, "/api/jobs?state=queued"))
+    assert ([job["id"] for job in queued["jobs"]], queued["total"]) == (["j0", "j2"], 2)
+    assert "unknown, completed" in refused(get(routes, "/api/jobs?state=done"), 400)
+
+
+def test_one_job_comes_with_its_receipts(routes: HttpRoutes) -> None:
+    """What each attempt came to, beside the record."""
+    body = body_of(get(routes, "/api/jobs/j1"))
+    assert (body["job"]["state"], body["receipts"][0]["costMicros"]) == ("running", 7)
+    assert body_of(get(routes, "/api/jobs/j2"))["receipts"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "texts"),
+    [
+        ("", ["é1\n", "oh\n", "2\n"]),
+        ("?stream=stdout", ["é1\n", "2\n"]),
+        ("?stream=stdout&from=3", ["é1\n", "2\n"]),
+        ("?stream=stdout&from=4", ["2\n"]),
+        ("?from=99", []),
+        ("?perPage=1&page=2", ["oh\n"]),
+    ],
+)
+def test_a_log_is_read_from_an_offset(routes: HttpRoutes, query: str, texts: list[str]) -> None:
+    """In bytes of the stream; a piece that holds the offset is given whole."""
+    body = body_of(get(routes, f"/api/jobs/j1/logs{query}"))
+    assert [piece["text"] for piece in body["log"]] == texts
+
+
+@pytest.mark.parametrize("query", ["stream=both", "from=-1", "from=x", "from=", "from=99999999999999999"])
+def test_a_bad_query_of_a_log_is_refused(routes: HttpRoutes, query: str) -> None:
+    """400 and what was expected."""
+    assert refused(get(routes, f"/api/jobs/j1/logs?{query}"), 400)
+
+
+def test_jobs_without_a_store_are_not_available(routes: HttpRoutes, view: View) -> None:
+    """503 with the reason, and when to try again; pages of other origins may read it, too."""
+    view.broken = True
+    for path in ("/api/jobs", "/api/jobs/j1", "/api/jobs/j1/logs"):
+        answer = get(routes, path, headers=[("Origin", "https://console.example")])
+        assert "the disk is full" in refused(answer, 503)
+        assert answer.headers["Retry-After"] == "5"
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://console.example"
 
 
 @pytest.mark.parametrize(

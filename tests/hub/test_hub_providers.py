@@ -417,7 +417,7 @@ async def test_a_goodbye_that_was_not_stored_is_made_up_for(
         await agent.socket.close()
         await eventually(lambda: f"the new state of {provider_id} was not stored" in caplog.text)
         clock.advance(45)
-        await eventually(lambda: "the state of silent providers was not stored" in caplog.text)
+        await eventually(lambda: "new states of providers or jobs were not stored" in caplog.text)
         assert state_of(hub, provider_id) == "available"
         engine.failing = False
         await eventually(lambda: state_of(hub, provider_id) == "offline")

@@ -153,9 +153,3 @@ def test_history_replies_in_pages_with_the_id() -> None:
     assert pages(snapshots.history("rig-9", [], None)) == [
         {"providerId": "rig-9", "points": [], "page": 1, "pages": 1}
     ]
-
-
-def test_no_job_is_known() -> None:
-    """Its snapshot says so."""
-    (frame,) = snapshots.job("j1")
-    assert messages(frame)[0]["data"] == {"kind": "job_snapshot", "jobId": "j1", "job": None, "receipts": []}

@@ -9,7 +9,9 @@ from tests.hub.scrapes import Samples
 
 def scrape(telemetry: Telemetry, connections: int = 0, subscriptions: int = 0) -> Samples:
     """Every sample of a hub without providers, by name and labels."""
-    picture = take_picture(telemetry, [], 0.0, connections=connections, subscriptions=subscriptions)
+    picture = take_picture(
+        telemetry, [], 0.0, connections=connections, subscriptions=subscriptions, jobs={}, attempts={}
+    )
     return scrapes.scrape(picture)
 
 

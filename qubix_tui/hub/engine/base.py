@@ -122,8 +122,18 @@ class Engine(Protocol):
         """
         ...
 
-    async def load(self, table: str) -> dict[str, bytes]:
-        """Give all keys of a table with their values (empty for a table that was never written).
+    async def load(self, table: str, *, prefix: str = "") -> dict[str, bytes]:
+        """Give the keys of a table that begin with a prefix, with their values, in no particular order.
+
+        All of them without a prefix; none of a table that was never written.
+
+        Raises:
+            EngineUnavailable: The store is not open, or failed.
+        """
+        ...
+
+    async def read(self, table: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Give the values of some keys of a table; a key that is not there is left out.
 
         Raises:
             EngineUnavailable: The store is not open, or failed.

@@ -11,6 +11,7 @@ its own.
 import contextlib
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -167,15 +168,30 @@ class Database:
                 del self._offsets[channel]
             return results
 
-    def load(self, table: str) -> dict[str, bytes]:
-        """Give all keys of a table with their values.
+    def load(self, table: str, prefix: str) -> dict[str, bytes]:
+        """Give the keys of a table that begin with a prefix, with their values.
 
         Raises:
             EngineUnavailable: It can't be read.
         """
+        # By the order of the keys: the primary key finds a range, and not what LIKE or substr ask for.
+        query, bounds = "SELECT key, value FROM entries WHERE table_name = ? AND key >= ?", [table, prefix]
+        if (end := _after_prefix(prefix)) is not None:
+            query, bounds = f"{query} AND key < ?", [*bounds, end]
         with self._explained():
-            rows = self._opened().execute("SELECT key, value FROM entries WHERE table_name = ?", (table,))
-            return dict(rows.fetchall())
+            return dict(self._opened().execute(query, bounds).fetchall())
+
+    def read(self, table: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Give the values of some keys of a table.
+
+        Raises:
+            EngineUnavailable: It can't be read.
+        """
+        query = "SELECT value FROM entries WHERE table_name = ? AND key = ?"
+        with self._explained():
+            connection = self._opened()
+            rows = {key: connection.execute(query, (table, key)).fetchone() for key in keys}
+        return {key: row[0] for key, row in rows.items() if row is not None}
 
     def replay(self, channel: str, since: int, limit: int) -> Replay:
         """Give what came on a channel after an offset; see `Engine.replay`.
@@ -360,3 +376,14 @@ class Database:
             # The low byte is the error; the rest says more of it than a person can use.
             advice = _ADVICE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "can't be used")
             raise EngineUnavailable(f"{self._path} {advice} ({error})") from error
+
+
+def _after_prefix(prefix: str) -> str | None:
+    """Give the first text that sorts after all that begin with a prefix; None where there is none."""
+    while prefix:
+        following = ord(prefix[-1]) + 1
+        prefix = prefix[:-1]
+        if following <= sys.maxunicode:
+            # Surrogates are no characters, and the database takes none.
+            return prefix + chr(0xE000 if following == 0xD800 else following)
+    return None

@@ -124,9 +124,13 @@ class LocalEngine:
         self._turn.futures.append(future)
         return await future
 
-    async def load(self, table: str) -> dict[str, bytes]:
-        """Give all keys of a table with their values; see `Engine.load`."""
-        return await self._call(lambda: self._database.load(table))
+    async def load(self, table: str, *, prefix: str = "") -> dict[str, bytes]:
+        """Give the keys of a table with their values; see `Engine.load`."""
+        return await self._call(lambda: self._database.load(table, prefix))
+
+    async def read(self, table: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Give the values of some keys; see `Engine.read`."""
+        return await self._call(lambda: self._database.read(table, keys))
 
     async def replay(self, channel: str, since: int, *, limit: int) -> Replay:
         """Give what came on a channel after an offset; see `Engine.replay`."""

@@ -100,10 +100,17 @@ class MemoryEngine:
         self._drop_excess()
         return offsets
 
-    async def load(self, table: str) -> dict[str, bytes]:
-        """Give all keys of a table with their values; see `Engine.load`."""
+    async def load(self, table: str, *, prefix: str = "") -> dict[str, bytes]:
+        """Give the keys of a table with their values; see `Engine.load`."""
         self._check_open()
-        return dict(self._tables.get(table, {}))
+        rows = self._tables.get(table, {})
+        return {key: value for key, value in rows.items() if key.startswith(prefix)}
+
+    async def read(self, table: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Give the values of some keys; see `Engine.read`."""
+        self._check_open()
+        rows = self._tables.get(table, {})
+        return {key: rows[key] for key in keys if key in rows}
 
     async def replay(self, channel: str, since: int, *, limit: int) -> Replay:
         """Give what came on a channel after an offset; see `Engine.replay`."""

@@ -1,0 +1,127 @@
+"""The jobs that are over: an index in memory, everything else on the store until somebody asks for it.
+
+They are kept for so many days, and together take so many bytes, logs included; the oldest go first. Their
+receipts stay: they are the books.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Final
+
+from qubix_tui.hub.clock import Clock
+from qubix_tui.hub.engine.base import Change, Engine
+from qubix_tui.hub.job_logs import JobLogs
+from qubix_tui.hub.job_state import (
+    FINISHED_TABLE,
+    KEPT_TABLE,
+    KEYS_TABLE,
+    LEDGER_TABLE,
+    JobSettings,
+    Kept,
+    StoredJob,
+)
+from qubix_tui.protocol import codec
+from qubix_tui.protocol.records import Job, JobState, Receipt
+
+DROP_BATCH: Final = 50
+"""Jobs that are dropped at most in one commit."""
+
+_SECONDS_PER_DAY: Final = 86_400
+
+
+class JobArchive:
+    """The finished jobs of one hub.
+
+    Args:
+        engine: Where they are.
+        logs: Where their logs are.
+        clock: How old they are.
+        settings: How long they are kept.
+    """
+
+    def __init__(self, engine: Engine, logs: JobLogs, clock: Clock, settings: JobSettings) -> None:
+        self._engine = engine
+        self._logs = logs
+        self._clock = clock
+        self._settings = settings
+        # In the order in which they ended.
+        self._kept: dict[str, Kept] = {}
+        self._bytes = 0
+
+    async def load(self) -> None:
+        """Read the index.
+
+        Raises:
+            EngineUnavailable: It can't be read.
+            ProtocolError: It is not what a hub has written.
+        """
+        rows = await self._engine.load(KEPT_TABLE)
+        kept = {job_id: codec.decode_record(row, Kept) for job_id, row in rows.items()}
+        for job_id, one in sorted(kept.items(), key=lambda item: item[1].finished_at):
+            self.put(job_id, one)
+
+    def put(self, job_id: str, kept: Kept) -> None:
+        """Know one more."""
+        self._kept[job_id] = kept
+        self._bytes += kept.size
+
+    def states(self) -> Iterable[tuple[str, JobState]]:
+        """Give each job's id and state."""
+        return ((job_id, kept.state) for job_id, kept in self._kept.items())
+
+    def state(self, job_id: str) -> JobState | None:
+        """Give a job's state, None where there is no such finished job."""
+        kept = self._kept.get(job_id)
+        return None if kept is None else kept.state
+
+    async def records(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Give the records of some jobs; those that are gone are left out.
+
+        Raises:
+            EngineUnavailable: The store can't be read.
+            ProtocolError: It is not what a hub has written.
+        """
+        rows = await self._engine.read(FINISHED_TABLE, job_ids)
+        return {job_id: codec.decode_record(row, StoredJob).job for job_id, row in rows.items()}
+
+    async def receipts(self, job_id: str) -> list[Receipt]:
+        """Give the receipts of any job, the first attempt first.
+
+        Raises:
+            EngineUnavailable: The store can't be read.
+            ProtocolError: It is not what a hub has written.
+        """
+        rows = await self._engine.load(LEDGER_TABLE, prefix=f"{job_id}/")
+        return [codec.decode_record(rows[key], Receipt) for key in sorted(rows)]
+
+    async def drop_old(self) -> bool:
+        """Drop what is too old or too much, some of it at a time; False where nothing was left to drop.
+
+        Raises:
+            EngineUnavailable: The store did not take it; nothing was dropped.
+        """
+        oldest_kept = self._clock.time() - self._settings.retention_days * _SECONDS_PER_DAY
+        excess = self._bytes - self._settings.retention_bytes
+        dropped: list[str] = []
+        for job_id, kept in islice(self._kept.items(), DROP_BATCH):
+            if kept.finished_at >= oldest_kept and excess <= 0:
+                break
+            dropped.append(job_id)
+            excess -= kept.size
+        if not dropped:
+            return False
+        await self._engine.commit((), await self._removals(dropped), ())
+        for job_id in dropped:
+            self._bytes -= self._kept.pop(job_id).size
+        return True
+
+    async def _removals(self, job_ids: Sequence[str]) -> list[Change]:
+        rows = await self._engine.read(FINISHED_TABLE, job_ids)
+        changes: list[Change] = []
+        for job_id in job_ids:
+            changes += [Change(FINISHED_TABLE, job_id, None), Change(KEPT_TABLE, job_id, None)]
+            changes += await self._logs.removal(job_id)
+            key = codec.decode_record(rows[job_id], StoredJob).key if job_id in rows else None
+            if key is not None:
+                changes.append(Change(KEYS_TABLE, key, None))
+        return changes

@@ -1,0 +1,271 @@
+"""All jobs of a hub, and how a decision about one is stored, published and applied.
+
+Whatever changes a job happens in turn for that job: decide, commit, apply. Where it gives a provider a job,
+or takes one from it, the provider's record is part of the same commit, and its turn is taken as well: always
+the job's first and the provider's second.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final
+
+from qubix_tui.hub.clock import Clock
+from qubix_tui.hub.engine.base import Change, Engine
+from qubix_tui.hub.job_archive import JobArchive
+from qubix_tui.hub.job_logs import JobLogs
+from qubix_tui.hub.job_match import NO_RECORD, RECORDS_TABLE, TrackRecord, rules_of
+from qubix_tui.hub.job_rules import JobRules
+from qubix_tui.hub.job_state import (
+    JOBS_TABLE,
+    LEDGER_TABLE,
+    REPORTS_TABLE,
+    Decision,
+    JobSettings,
+    Kept,
+    LiveJob,
+    Reported,
+    StoredJob,
+    changes_at_end,
+    changes_of,
+    receipt_key,
+    report_change,
+)
+from qubix_tui.hub.keyed_locks import KeyedLocks
+from qubix_tui.hub.provider_state import Outcome
+from qubix_tui.hub.providers import Providers
+from qubix_tui.hub.publisher import Publisher
+from qubix_tui.protocol import codec
+from qubix_tui.protocol.reasons import JobReason, reason_word
+from qubix_tui.protocol.records import Job, JobState, Receipt
+
+HELD_STATES: Final = frozenset({JobState.ASSIGNED, JobState.RUNNING, JobState.UNKNOWN})
+"""The states in which a provider has the job."""
+
+_UNKILLABLE_WORDS: Final = "a job on it could not be ended; see to it, then resume it"
+
+
+class JobBook:
+    """The jobs of one hub.
+
+    Args:
+        engine: Where they live.
+        publisher: How changes are stored and published.
+        providers: Who runs them.
+        clock: When things happen.
+        settings: How long things may take, and are kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        publisher: Publisher,
+        providers: Providers,
+        clock: Clock,
+        settings: JobSettings,
+    ) -> None:
+        self.settings = settings
+        self.rules = JobRules(clock)
+        self.logs = JobLogs(engine)
+        self.archive = JobArchive(engine, self.logs, clock, settings)
+        self.live: dict[str, LiveJob] = {}
+        """The jobs that are not over."""
+        self.queue: dict[str, LiveJob] = {}
+        """Those of them that wait for a provider, in the order in which they came."""
+        self.held: dict[str, LiveJob] = {}
+        """Those of them that a provider has."""
+        self.attempts: Counter[tuple[str, str]] = Counter()
+        """Attempts that ended since the hub's start, by status and word of the reason."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when a job may have become ready for a provider, or a provider for a job."""
+        self._engine = engine
+        self._publisher = publisher
+        self._providers = providers
+        self._clock = clock
+        self._locks = KeyedLocks()
+        self._records: dict[str, TrackRecord] = {}
+
+    async def load(self) -> None:
+        """Take over what the engine holds.
+
+        Raises:
+            EngineUnavailable: It can't be read.
+            ProtocolError: It is not what a hub has written.
+        """
+        reports = await self._engine.load(REPORTS_TABLE)
+        rows = await self._engine.load(JOBS_TABLE)
+        for job_id in sorted(rows):
+            live = LiveJob(codec.decode_record(rows[job_id], StoredJob), self._clock)
+            if job_id in reports:
+                live.resume(codec.decode_record(reports[job_id], Reported))
+            self._place(live)
+        for provider_id, row in (await self._engine.load(RECORDS_TABLE)).items():
+            self._records[provider_id] = codec.decode_record(row, TrackRecord)
+        await self.archive.load()
+
+    def track_record(self, provider_id: str) -> TrackRecord:
+        """Give how a provider did with its jobs."""
+        return self._records.get(provider_id, NO_RECORD)
+
+    def ids(self, state: JobState | None = None) -> list[str]:
+        """Give the ids of all jobs, or of those in one state, the newest first."""
+        live = ((job_id, live.state) for job_id, live in self.live.items())
+        every = [*live, *self.archive.states()]
+        return sorted((job_id for job_id, found in every if state in {None, found}), reverse=True)
+
+    def counts(self) -> Counter[JobState]:
+        """Count the jobs in each state."""
+        return Counter(self._states())
+
+    def _states(self) -> Iterator[JobState]:
+        yield from (live.state for live in self.live.values())
+        yield from (state for _, state in self.archive.states())
+
+    async def records(self, job_ids: Sequence[str]) -> list[Job]:
+        """Give the records of some jobs, in their order; those that are gone are left out.
+
+        Raises:
+            EngineUnavailable: The store can't be read.
+        """
+        # Asked first: a job that ends meanwhile is in the archive when it is no longer live.
+        found = {job_id: self.live[job_id].record() for job_id in job_ids if job_id in self.live}
+        found |= await self.archive.records([job_id for job_id in job_ids if job_id not in found])
+        return [found[job_id] for job_id in job_ids if job_id in found]
+
+    async def create(self, decision: Decision, changes: Sequence[Change]) -> None:
+        """Store a job that is new, and other changes with it.
+
+        Raises:
+            EngineUnavailable: The store did not take it.
+        """
+        await self._store(decision, None, changes)
+
+    async def change(
+        self, job_id: str, decide: Callable[[LiveJob], Decision | None], changes: Sequence[Change] = ()
+    ) -> Decision | None:
+        """Decide something about a job in its turn, store it, and apply it.
+
+        Args:
+            job_id: Which; one that is not live gives None.
+            decide: Gives the decision, None where nothing changes.
+            changes: To be stored with it.
+
+        Raises:
+            EngineUnavailable: The store did not take it; nothing has changed.
+        """
+        async with self._locks.of(job_id):
+            return await self.change_in_turn(job_id, decide, changes)
+
+    async def change_in_turn(
+        self, job_id: str, decide: Callable[[LiveJob], Decision | None], changes: Sequence[Change] = ()
+    ) -> Decision | None:
+        """Do what `change` does for a caller that has the job's turn."""
+        live = self.live.get(job_id)
+        decision = decide(live) if live is not None else None
+        if decision is None:
+            return None
+        if decision.receipt is None:
+            await self._store(decision, None, changes)
+        else:
+            async with self._providers.turn(decision.receipt.provider_id):
+                await self._store(decision, self._release(decision.receipt), changes)
+        return decision
+
+    def turn(self, key: str) -> AbstractAsyncContextManager[None]:
+        """Wait for the turn of a job, or of an idempotency key."""
+        return self._locks.of(key)
+
+    async def assign(self, job_id: str, provider_id: str) -> Decision | None:
+        """Give a job to a provider, if both are still as they should be; None where they are not.
+
+        Raises:
+            EngineUnavailable: The store did not take it; nothing has changed.
+        """
+        registry = self._providers.registry
+        async with self._locks.of(job_id), self._providers.turn(provider_id):
+            live, entry = self.queue.get(job_id), registry.get(provider_id)
+            if live is None or entry is None:
+                return None
+            if not all(rule.passes(entry) for rule in rules_of(live.stored.job)):
+                return None
+            decision = self.rules.assign(live, entry.stored.provider)
+            if decision is not None:
+                await self._store(decision, registry.hold(entry, job_id), ())
+            return decision
+
+    def _release(self, receipt: Receipt) -> Outcome | None:
+        registry = self._providers.registry
+        entry = registry.get(receipt.provider_id)
+        if entry is None or entry.stored.provider.current_job_id != receipt.job_id:
+            return None
+        unkillable = reason_word(receipt.reason) is JobReason.UNKILLABLE
+        return registry.release(entry, pause=_UNKILLABLE_WORDS if unkillable else None)
+
+    async def _store(self, decision: Decision, outcome: Outcome | None, also: Sequence[Change]) -> None:
+        """Commit a decision and what it makes of its provider, then apply both."""
+        changes, kept = await self._changes(decision)
+        events = list(decision.events)
+        if outcome is not None:
+            changes += outcome.changes
+            events += outcome.events
+        receipt, record = decision.receipt, None
+        if receipt is not None:
+            record = self.track_record(receipt.provider_id).after(receipt, self._clock.time())
+            changes += [
+                Change(
+                    LEDGER_TABLE, receipt_key(receipt.job_id, receipt.attempt), codec.encode_record(receipt)
+                ),
+                Change(RECORDS_TABLE, receipt.provider_id, codec.encode_record(record)),
+            ]
+
+        def apply() -> None:
+            if outcome is not None:
+                self._providers.registry.apply(outcome)
+            if receipt is not None and record is not None:
+                self._records[receipt.provider_id] = record
+                self.attempts[receipt.status, _reason_label(receipt)] += 1
+            self._apply(decision, kept)
+
+        await self._publisher.commit([*changes, *also], events, apply)
+
+    async def _changes(self, decision: Decision) -> tuple[list[Change], Kept | None]:
+        stored = decision.stored
+        if stored.job.state.is_final:
+            log_bytes = await self.logs.size(stored.job.id)
+            return changes_at_end(stored, log_bytes, self._clock.time())
+        live = self.live.get(stored.job.id)
+        if live is not None and live.stored is stored:
+            return [report_change(stored.job.id, decision.reported)], None
+        return changes_of(stored, decision.reported), None
+
+    def _apply(self, decision: Decision, kept: Kept | None) -> None:
+        job_id = decision.stored.job.id
+        live = self.live.get(job_id)
+        if live is None:
+            live = LiveJob(decision.stored, self._clock)
+        moved = live.state is not decision.stored.job.state or job_id not in self.live
+        live.take(decision)
+        if not moved:
+            return
+        for jobs in (self.live, self.queue, self.held):
+            jobs.pop(job_id, None)
+        if kept is not None:
+            self.archive.put(job_id, kept)
+            self.logs.forget(job_id)
+        else:
+            self._place(live)
+        self.changed()
+
+    def _place(self, live: LiveJob) -> None:
+        self.live[live.id] = live
+        if live.state is JobState.QUEUED:
+            self.queue[live.id] = live
+        if live.state in HELD_STATES:
+            self.held[live.id] = live
+
+
+def _reason_label(receipt: Receipt) -> str:
+    """Give the word of a receipt's reason; agents may say anything, and not all of it is a label."""
+    word = reason_word(receipt.reason)
+    return word.value if word is not None else "none" if receipt.reason is None else "other"

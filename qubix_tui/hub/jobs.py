@@ -1,0 +1,303 @@
+"""The jobs of a hub: submitted, given to providers, watched over, cancelled, and never lost.
+
+Every deadline counts from the latest of what it is about, the hub's start, and the end of the hub's own last
+stall: a hub that was away has heard nobody, and gives up no job for it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from qubix_tui.hub import framing
+from qubix_tui.hub.access import Identity
+from qubix_tui.hub.clock import Clock
+from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable
+from qubix_tui.hub.fanout import Fanout
+from qubix_tui.hub.job_agents import JobAgents, log_frame
+from qubix_tui.hub.job_book import JobBook
+from qubix_tui.hub.job_logs import tail
+from qubix_tui.hub.job_machine import Input
+from qubix_tui.hub.job_match import check_offer, explain
+from qubix_tui.hub.job_matcher import Matcher
+from qubix_tui.hub.job_state import KEYS_TABLE, Decision, JobSettings, LiveJob, new_job_id
+from qubix_tui.hub.providers import Providers
+from qubix_tui.hub.publisher import Publisher
+from qubix_tui.protocol import channels, codec, events
+from qubix_tui.protocol.answers import Match
+from qubix_tui.protocol.errors import ErrorCode, ProtocolError
+from qubix_tui.protocol.reasons import JobReason
+from qubix_tui.protocol.records import Job, JobState
+from qubix_tui.protocol.requests import SubmitJob
+
+MAX_LIVE_JOBS: Final = 100_000
+"""Jobs that are not over; they are kept in memory."""
+
+OVERTIME_SECONDS: Final = 45.0
+"""How much longer than it may a job runs before the hub tells its agent to end it, which the agent does by
+itself: its grace, and what it takes to be told."""
+
+SNAPSHOT_JOBS: Final = 500
+"""Jobs that a snapshot of all shows; the others are at ``/api/jobs``."""
+
+RETENTION_SECONDS: Final = 60.0
+"""How often old jobs are looked for."""
+
+_SWEEP_BATCH: Final = 200
+_BUSY_SECONDS: Final = 5.0
+
+_logger = logging.getLogger("qubix.hub.jobs")
+
+
+class _KeyRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What an idempotency key stands for: a job, and the request that made it, without the key."""
+
+    job_id: str
+    request: SubmitJob
+
+
+class Jobs:
+    """The jobs of one hub.
+
+    Args:
+        engine: Where they live.
+        publisher: How changes are stored and published.
+        providers: Who runs them.
+        fanout: Who follows their logs.
+        clock: When things happen.
+        settings: How long things may take, and are kept.
+        spawn: Runs something that nobody waits for.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        publisher: Publisher,
+        providers: Providers,
+        fanout: Fanout,
+        clock: Clock,
+        settings: JobSettings,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self.book = JobBook(
+            engine=engine, publisher=publisher, providers=providers, clock=clock, settings=settings
+        )
+        self.agents = JobAgents(self.book, providers, fanout, clock)
+        self.matcher = Matcher(self.book, providers, clock, spawn=spawn, assigned=self.agents.assign)
+        self.book.changed = self.matcher.wake
+        self._engine = engine
+        self._providers = providers
+        self._clock = clock
+        self._counted_from = clock.monotonic()
+        self._cleaned_at = clock.monotonic()
+
+    async def load(self) -> None:
+        """Take over what the engine holds.
+
+        Raises:
+            EngineUnavailable: It can't be read.
+            ProtocolError: It is not what a hub has written.
+        """
+        await self.book.load()
+
+    def stalled(self) -> None:
+        """The hub itself was held up until now: no deadline was missed before now."""
+        self._counted_from = self._clock.monotonic()
+
+    async def submit(self, identity: Identity, request: SubmitJob) -> str:
+        """Take a job; gives its id once it is stored.
+
+        The same key, from the same token, gives the job that it gave before.
+
+        Raises:
+            ProtocolError: ``invalid``: the chosen provider does not take its parameters. ``no_provider``:
+                there is no such provider, or it does not offer the workload. ``conflict``: the key stands for
+                another job. ``unavailable``: there are too many jobs.
+            EngineUnavailable: The store did not take it.
+        """
+        if request.idempotency_key is None:
+            return await self._create(identity, request, None)
+        key = f"{identity.token_id or '-'}/{request.idempotency_key}"
+        async with self.book.turn(key):
+            rows = await self._engine.read(KEYS_TABLE, [key])
+            if key not in rows:
+                return await self._create(identity, request, key)
+        known = codec.decode_record(rows[key], _KeyRow)
+        if known.request != _without_key(request):
+            raise ProtocolError(
+                ErrorCode.CONFLICT,
+                f"this key stands for {known.job_id}, which is another job: give this one a key of its own",
+                field="data.idempotencyKey",
+            )
+        return known.job_id
+
+    async def _create(self, identity: Identity, request: SubmitJob, key: str | None) -> str:
+        if len(self.book.live) >= MAX_LIVE_JOBS:
+            raise ProtocolError(
+                ErrorCode.UNAVAILABLE,
+                f"{MAX_LIVE_JOBS} jobs wait or run here, which is all that this hub takes; try again later",
+                retry_after=_BUSY_SECONDS,
+            )
+        check_offer(request, self._providers.registry)
+        job_id = new_job_id(self._clock.time())
+        decision = self.book.rules.submit(request, job_id=job_id, who=identity.subject, key=key)
+        row = _KeyRow(job_id=job_id, request=_without_key(request))
+        await self.book.create(decision, [Change(KEYS_TABLE, key, codec.encode_record(row))] if key else [])
+        return job_id
+
+    async def cancel(self, identity: Identity, job_id: str) -> None:
+        """Want a job ended. One that has not started is over at once, else its agent ends it.
+
+        Raises:
+            ProtocolError: ``not_found``, or ``conflict``: it is over.
+            EngineUnavailable: The store did not take it.
+        """
+        live = self._live(job_id, "only one that waits or runs can be cancelled")
+        holder, attempt = live.stored.job.provider_id, live.stored.job.attempt
+        who = identity.subject
+        decision = await self.book.change(job_id, lambda live: self.book.rules.cancel(live, who))
+        if decision is None:
+            # It ended while it waited for its turn; or it was cancelled before.
+            self._live(job_id, "it ended before it was cancelled")
+        elif decision.receipt is not None or not decision.stored.job.state.is_final:
+            self.agents.stop(holder, job_id, attempt, JobReason.CANCELLED_BY.value)
+
+    async def why(self, job_id: str) -> Match:
+        """Tell why a job waits.
+
+        Raises:
+            ProtocolError: ``not_found``, or ``conflict``: it does not wait.
+        """
+        live = self._live(job_id, "only one that waits has a reason to")
+        if live.state is not JobState.QUEUED:
+            raise ProtocolError(
+                ErrorCode.CONFLICT,
+                f"{job_id} does not wait: it is {live.state} on {live.stored.job.provider_id}",
+            )
+        return await explain(live.stored, list(self._providers.registry), self._clock.time())
+
+    async def record(self, job_id: str) -> Job | None:
+        """Give a job's record, None where it is not known.
+
+        Raises:
+            EngineUnavailable: The store can't be read.
+        """
+        return next(iter(await self.book.records([job_id])), None)
+
+    async def snapshot(self, job_id: str) -> Iterator[bytes]:
+        """Give one job's record, with its receipts, and the tail of its log, as frames.
+
+        Raises:
+            EngineUnavailable: The store can't be read.
+        """
+        job = await self.record(job_id)
+        receipts = await self.book.archive.receipts(job_id)
+        pieces = tail(await self.book.logs.read(job_id))
+        shown = events.JobSnapshot(job_id=job_id, job=job, receipts=receipts)
+        frame = framing.page_frame(channels.job_channel(job_id), codec.encode_record(shown))
+        return iter([frame, *(log_frame(job_id, piece) for piece in pieces)])
+
+    async def snapshot_of_all(self) -> Iterator[bytes]:
+        """Give the newest jobs, `SNAPSHOT_JOBS` at most, as frames.
+
+        Raises:
+            EngineUnavailable: The store can't be read.
+        """
+        jobs = await self.book.records(self.book.ids()[:SNAPSHOT_JOBS])
+        encoded = [codec.encode_record(job) for job in jobs]
+        counts = list(framing.cut(len(one) + 1 for one in encoded)) or [0]
+        frames, start = [], 0
+        for page, count in enumerate(counts, 1):
+            shown = events.JobsSnapshot(jobs=jobs[start : start + count], page=page, pages=len(counts))
+            frames.append(framing.page_frame(channels.ALL_JOBS, codec.encode_record(shown)))
+            start += count
+        return iter(frames)
+
+    async def sweep(self) -> None:
+        """Look at all deadlines, and for old jobs.
+
+        Raises:
+            EngineUnavailable: The store did not take something; the next sweep tries again.
+        """
+        due = [(live, given) for live in self.book.held.values() if (given := self._due(live)) is not None]
+        failure: EngineUnavailable | None = None
+        for start in range(0, len(due), _SWEEP_BATCH):
+            batch = due[start : start + _SWEEP_BATCH]
+            for result in await asyncio.gather(
+                *(self._deal_with(live, given) for live, given in batch), return_exceptions=True
+            ):
+                if isinstance(result, EngineUnavailable):
+                    failure = result
+                elif isinstance(result, BaseException):
+                    raise result
+        self.matcher.wake()
+        if self._clock.monotonic() - self._cleaned_at >= RETENTION_SECONDS:
+            self._cleaned_at = self._clock.monotonic()
+            while await self.book.archive.drop_old():
+                pass
+        if failure is not None:
+            raise failure
+
+    def _live(self, job_id: str, otherwise: str) -> LiveJob:
+        live = self.book.live.get(job_id)
+        if live is not None:
+            return live
+        state = self.book.archive.state(job_id)
+        if state is None:
+            raise ProtocolError(ErrorCode.NOT_FOUND, f"there is no job {job_id}", field="data.jobId")
+        raise ProtocolError(ErrorCode.CONFLICT, f"{job_id} is {state}; {otherwise}", field="data.jobId")
+
+    def _due(self, live: LiveJob) -> Input | None:
+        """Tell what the time, or the state of its provider, makes of a job; None for nothing."""
+        settings = self.book.settings
+        waited = self._clock.monotonic() - max(live.deadline_from, self._counted_from)
+        if live.state is JobState.ASSIGNED:
+            return Input.ACCEPT_TIMEOUT if waited >= settings.accept_seconds else None
+        if waited >= settings.lease_seconds + settings.margin_seconds:
+            return Input.LEASE_OVER
+        entry = self._providers.registry.get(live.stored.job.provider_id or "")
+        there = live.held and entry is not None and entry.state.is_online
+        if live.state is JobState.UNKNOWN:
+            return Input.HEARD if there and entry is not None and entry.session_open else None
+        if not there:
+            return Input.OUT_OF_REACH
+        most = live.stored.timeout_seconds
+        if most is not None and live.running_ms() >= (most + OVERTIME_SECONDS) * 1000:
+            return None if live.stored.stop_wanted else Input.OVERTIME
+        return None
+
+    async def _deal_with(self, live: LiveJob, given: Input) -> None:
+        job = live.stored.job
+
+        def decide(live: LiveJob) -> Decision | None:
+            if live.stored.job.attempt != job.attempt or self._due(live) is not given:
+                return None
+            rules = self.book.rules
+            match given:
+                case Input.HEARD:
+                    return rules.heard(live)
+                case Input.OUT_OF_REACH:
+                    return rules.out_of_reach(live, self._heard(live))
+                case Input.OVERTIME:
+                    return rules.overtime(live)
+            return rules.end(live, given)
+
+        decision = await self.book.change(job.id, decide)
+        if decision is None:
+            return
+        _logger.info("%s: %s (attempt %d on %s)", job.id, given, job.attempt, job.provider_id)
+        if given in {Input.ACCEPT_TIMEOUT, Input.LEASE_OVER, Input.OVERTIME}:
+            reason = JobReason.TIMEOUT.value if given is Input.OVERTIME else decision.stored.job.reason
+            self.agents.stop(job.provider_id, job.id, job.attempt, reason)
+
+    def _heard(self, live: LiveJob) -> float | None:
+        """Tell when a job's agent was heard last; None for not since the hub's start."""
+        entry = self._providers.registry.get(live.stored.job.provider_id or "")
+        return entry.heard if entry is not None and entry.heard_here else None
+
+
+def _without_key(request: SubmitJob) -> SubmitJob:
+    return msgspec.structs.replace(request, idempotency_key=None)
