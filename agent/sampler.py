@@ -86,7 +86,8 @@ class Sampler:
 def combine(host: HostReading, reading: GpuReading) -> Metrics:
     """Make the headline of a sample: what is true of all GPUs that are current."""
     gpus = [_with_host_memory(gpu, host, reading.unified) for gpu in reading.gpus]
-    current = [gpu for gpu in gpus if gpu.state == "ok"]
+    # A MIG instance is a part of a GPU that is counted as a whole.
+    current = [gpu for gpu in gpus if gpu.state == "ok" and gpu.parent_index is None]
     use = [gpu.util_percent for gpu in current if gpu.util_percent is not None]
     temperatures = [gpu.temp_c for gpu in current if gpu.temp_c is not None]
     # Memory that several GPUs share with the host is there once.

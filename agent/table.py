@@ -60,6 +60,9 @@ def _gpu_lines(gpu: GpuMetrics) -> Iterator[str]:
         f"{_text(gpu.power_w, ' W')} of {_text(gpu.power_limit_w, ' W')}  fan {_text(gpu.fan_percent, '%')}  "
         f"{_text(gpu.sm_clock_mhz, ' MHz')}",
     )
+    if (gpu.pcie_rx_bytes_per_sec, gpu.pcie_tx_bytes_per_sec) != (None, None):
+        rx, tx = gpu.pcie_rx_bytes_per_sec, gpu.pcie_tx_bytes_per_sec
+        yield _line("", f"PCIe in {_text(rx, ' B/s')}  out {_text(tx, ' B/s')}")
     if gpu.throttle:
         yield _line("", "held back by " + ", ".join(gpu.throttle))
     for process in gpu.processes or ():

@@ -99,12 +99,13 @@ def transport(settings: "AgentSettings") -> "Transport":
     return Transport(Path(hub.ca_file) if hub.ca_file else None, hub.proxy, hub.insecure)
 
 
-def sampler(settings: "AgentSettings", directory: Path) -> "Sampler":
+def sampler(settings: "AgentSettings", directory: Path, *, pcie: bool = False) -> "Sampler":
     """Give what takes samples of this machine, as its owner wants it.
 
     Args:
         settings: What applies.
         directory: Whose filesystem ``diskPercent`` speaks of.
+        pcie: Whether PCIe throughput is measured too.
     """
     from agent.sampler import Sampler
     from agent.sensors.gpu import GpuSensor
@@ -115,7 +116,7 @@ def sampler(settings: "AgentSettings", directory: Path) -> "Sampler":
     return Sampler(
         directory,
         host=HostSensor(directory, temperature=settings.sensors.cpu_temperature),
-        gpu=GpuSensor(offer=Offer(settings.gpus.offer)) if settings.sensors.gpu else NoGpus(),
+        gpu=GpuSensor(offer=Offer(settings.gpus.offer), pcie=pcie) if settings.sensors.gpu else NoGpus(),
     )
 
 

@@ -1,8 +1,8 @@
-"""The GPUs as a sample shows them: current, stale or lost, whatever becomes of the process that reads them.
+"""The GPUs as a sample shows them, whatever becomes of the process that reads them.
 
-The rules: a GPU that was seen once is never forgotten, it is `lost` until it is back (by UUID). What is not
-current is `stale`, with the values last read for ten seconds and none after that. A child process that hangs,
-crashes, or says that the driver has to be initialised again is replaced, later each time it happens again.
+A child process that hangs, crashes, or says that the driver has to be initialised again is replaced, later
+each time it happens again. `agent.sensors.gpu_rows` says what is shown meanwhile; `agent.sensors.gpu_rest`,
+when there is no child at all because the GPUs sleep.
 """
 
 import logging
@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
-import psutil
 
 from agent.sensors.base import Monotonic, one_line
+from agent.sensors.gpu_rest import Rest
+from agent.sensors.gpu_rows import GpuRows
 from agent.sensors.nvml_process import ChildGone, NvmlProcess, library_present
 from agent.sensors.offer import Offer
-from qubix_tui.protocol.records import GpuInfo, GpuMetrics, GpuProcess
+from qubix_tui.protocol.records import GpuInfo, GpuMetrics
 
 START_DEADLINE: Final = 30.0
 """Seconds for the first answer: the driver initialises every GPU, one after the other."""
@@ -26,9 +27,6 @@ ANSWER_DEADLINE: Final = 5.0
 
 PATIENCE: Final = 0.4
 """Seconds that one sample waits for the GPUs."""
-
-STALE_VALUES_SECONDS: Final = 10.0
-"""How long values are shown that could not be read again."""
 
 STEADY_SECONDS: Final = 60.0
 """A child that answered for so long was a success: the next failure counts as the first."""
@@ -68,7 +66,7 @@ class Child(Protocol):
 
     @property
     def pid(self) -> int: ...  # noqa: D102 - as there
-    def ask(self) -> None: ...  # noqa: D102
+    def ask(self, *, pcie: bool = False) -> None: ...  # noqa: D102
     def take(self, patience: float) -> bytes | None: ...  # noqa: D102
     def end(self) -> None: ...  # noqa: D102
     def is_gone(self) -> bool: ...  # noqa: D102
@@ -83,7 +81,10 @@ class Answer(msgspec.Struct, rename="camel", frozen=True):
     cuda_version: str | None = None
     unified: list[int] = []
     """Indices of the GPUs that have no memory of their own."""
-    remarks: list[str] = []
+    unused: bool = False
+    """Whether all GPUs may sleep and nobody uses any."""
+    remarks: dict[str, str] = {}
+    """What is odd, by what it is of."""
     cpu_seconds: float = 0.0
     """Processor time of the child since it was started."""
     over: str | None = None
@@ -96,7 +97,7 @@ class GpuReading(NamedTuple):
     note: str | None
     """Why something is missing, in words; None when nothing is."""
     identities: list[GpuInfo]
-    """Every GPU that is offered and was seen since the agent started, the lost ones too."""
+    """Every GPU that is offered and that the agent knows of, the lost ones too."""
     driver_version: str | None
     cuda_version: str | None
     unified: frozenset[int]
@@ -120,8 +121,10 @@ class GpuSensor:
         start: Starts a child.
         present: Whether the library can be found at all.
         offer: Which GPUs are spoken of.
+        rest: When to leave the GPUs alone.
         monotonic: The clock of all deadlines.
         backoff: Seconds before the first, second, … start after a failure; the last one repeats.
+        pcie: Whether PCIe throughput is measured too: with each sample that holds the driver for 40 ms a GPU.
     """
 
     def __init__(
@@ -130,16 +133,18 @@ class GpuSensor:
         start: Callable[[], Child] = NvmlProcess,
         present: Callable[[], bool] = library_present,
         offer: Offer | None = None,
+        rest: Rest | None = None,
         monotonic: Monotonic = time.monotonic,
         backoff: Sequence[float] = BACKOFF,
+        pcie: bool = False,
     ) -> None:
         self._start = start
         self._present = present
-        self._offer = offer or Offer()
+        self._rest = rest or Rest()
         self._monotonic = monotonic
         self._backoff = backoff
+        self._pcie = pcie
         self._decoder = msgspec.json.Decoder(Answer)
-        self._names = ProcessNames()
 
         self._child: Child | None = None
         self._stuck: list[Child] = []
@@ -149,9 +154,10 @@ class GpuSensor:
         self._failures = 0
         self._next_start = 0.0
 
-        self._known: dict[str, GpuMetrics] = {}
-        self._read_at = 0.0
+        self._rows = GpuRows(offer or Offer())
+        self._sleepers: list[str] = []
         self._fresh = False
+        self._remarked: set[str] = set()
         self._note: str | None = STARTING
         self._settled = False
         self._answer = Answer()
@@ -165,11 +171,11 @@ class GpuSensor:
         """Begin a reading: start the child where one is due, and ask it."""
         now = self._monotonic()
         self._stuck = [child for child in self._stuck if not child.is_gone()]
-        if self._child is None and now >= self._next_start:
+        if self._child is None and now >= self._next_start and not self._is_resting(now):
             self._try_to_start(now)
         if self._child is not None and self._asked_at is None:
             try:
-                self._child.ask()
+                self._child.ask(pcie=self._pcie)
             except ChildGone as error:
                 self._fail(CRASHED, str(error))
             else:
@@ -182,14 +188,12 @@ class GpuSensor:
             self._await_answer(self._child, self._asked_at)
         now = self._monotonic()
         return GpuReading(
-            gpus=[self._shown(gpu, now) for gpu in self._sorted()],
+            gpus=self._rows.shown(now, fresh=self._fresh, asleep=self._sleepers),
             note=self._note,
-            identities=[
-                GpuInfo(uuid=gpu.uuid, name=gpu.name, mem_total_mb=gpu.mem_total_mb) for gpu in self._sorted()
-            ],
+            identities=self._rows.identities(self._sleepers),
             driver_version=one_line(self._answer.driver_version),
             cuda_version=one_line(self._answer.cuda_version),
-            unified=frozenset(self._answer.unified) & {gpu.index for gpu in self._known.values()},
+            unified=self._rows.among(self._answer.unified),
             settled=self._settled,
             child_cpu_seconds=self._answer.cpu_seconds if self._has_answered else 0.0,
         )
@@ -239,18 +243,15 @@ class GpuSensor:
 
     def _take(self, answer: Answer) -> None:
         now = self._monotonic()
-        for remark in answer.remarks:
-            _logger.warning("%s", remark)
+        self._say(answer.remarks)
         if answer.over is not None:
-            self._known = {key: lost(gpu) for key, gpu in self._known.items()}
+            self._rows.lose()
             self._fail(_OVER_NOTES.get(answer.over, f"NVML failed: {one_line(answer.over)}"), answer.over)
             return
         self._answer = answer
         self._has_answered = self._fresh = True
-        self._read_at = now
-        self._note_gpus([gpu for gpu in answer.gpus if self._offer.includes(gpu)])
-        missing = [gpu.index for gpu in self._sorted() if gpu.state == "lost"]
-        if missing:
+        self._rows.take(answer.gpus, now)
+        if missing := self._rows.lost():
             self._set_note(f"{_listed(missing)} lost, trying again")
             # A lost GPU comes back only to a new process.
             if now - self._started_at >= self._delay():
@@ -258,46 +259,54 @@ class GpuSensor:
             return
         if now - self._started_at >= STEADY_SECONDS:
             self._failures = 0
-        if absent := self._offer.missing(self._known.values()):
-            self._set_note(f"offered, but not there: GPU {', '.join(absent)}")
-        elif not self._known:
-            self._set_note(NO_GPU)
-        elif answer.unified:
-            self._set_note(f"{_listed(answer.unified)} sharing the host's memory")
-        else:
+        self._set_note(self._note_of(answer))
+        places = self._rows.addresses()
+        if self._rest.is_due(now, unused=answer.unused and bool(places)):
+            self._rest.begin(now, places)
+            self._give_up("the GPUs are left alone so that they may sleep")
+
+    def _note_of(self, answer: Answer) -> str | None:
+        if absent := self._rows.missing():
+            return f"offered, but not there: GPU {', '.join(absent)}"
+        if not self._rows:
+            return NO_GPU
+        if answer.unified:
+            return f"{_listed(answer.unified)} sharing the host's memory"
+        if self._rows.hidden:
+            return f"{self._rows.hidden} MIG instances are not shown"
+        return None
+
+    def _say(self, remarks: dict[str, str]) -> None:
+        for subject, what in remarks.items():
+            if subject not in self._remarked:
+                self._remarked.add(subject)
+                _logger.warning("%s: %s", subject, what)
+
+    def _is_resting(self, now: float) -> bool:
+        """Whether no child is to be started, for the GPUs sleep or are given the time to fall asleep."""
+        sleepers = self._rest.sleepers(now)
+        if sleepers is None and self._rest.begins_asleep():
+            sleepers = self._rest.sleepers(now)
+        self._sleepers = sleepers or []
+        if sleepers:
+            self._settled = True
             self._set_note(None)
-
-    def _note_gpus(self, gpus: list[GpuMetrics]) -> None:
-        current: dict[str, GpuMetrics] = {}
-        for gpu in gpus:
-            key = gpu.uuid or self._key_at(gpu.index) or f"index {gpu.index}"
-            before = self._known.get(key)
-            if gpu.state == "lost" and before is not None:
-                current[key] = lost(before)
-            else:
-                current[key] = msgspec.structs.replace(
-                    gpu, name=one_line(gpu.name), processes=self._names.fill(gpu.processes)
-                )
-        for key, gpu in self._known.items():
-            current.setdefault(key, lost(gpu))
-        self._names.forget_others()
-        self._known = current
-
-    def _key_at(self, index: int) -> str | None:
-        """Which known GPU a lost one is that does not even tell its UUID."""
-        return next((key for key, gpu in self._known.items() if gpu.index == index), None)
+        return sleepers is not None
 
     def _fail(self, note: str, reason: str, *, now: bool = False) -> None:
         """Give the child up, and start another one later (``now``: at the next reading)."""
+        self._give_up(reason)
+        self._next_start = 0.0 if now else self._monotonic() + self._delay()
+        self._failures += 1
+        self._set_note(note)
+
+    def _give_up(self, reason: str) -> None:
         _logger.info("the NVML process is given up: %s", reason)
         if self._child is not None:
             self._child.end()
             self._stuck.append(self._child)
             self._child = None
         self._asked_at, self._has_answered = None, False
-        self._next_start = 0.0 if now else self._monotonic() + self._delay()
-        self._failures += 1
-        self._set_note(note)
 
     def _delay(self) -> float:
         return self._backoff[min(self._failures, len(self._backoff) - 1)]
@@ -306,51 +315,6 @@ class GpuSensor:
         if note != self._note and note is not None and note not in _CALM:
             _logger.warning("%s", note)
         self._note = note
-
-    def _sorted(self) -> list[GpuMetrics]:
-        return sorted(self._known.values(), key=lambda gpu: gpu.index)
-
-    def _shown(self, gpu: GpuMetrics, now: float) -> GpuMetrics:
-        if self._fresh or gpu.state == "lost":
-            return gpu
-        if now - self._read_at <= STALE_VALUES_SECONDS:
-            return msgspec.structs.replace(gpu, state="stale")
-        return msgspec.structs.replace(lost(gpu), state="stale")
-
-
-class ProcessNames:
-    """Names of the processes that hold a GPU; each is asked for once."""
-
-    def __init__(self) -> None:
-        self._names: dict[int, str | None] = {}
-        self._used: set[int] = set()
-
-    def fill(self, processes: list[GpuProcess] | None) -> list[GpuProcess] | None:
-        """Give the same list with names (None for a process that is gone, or of another container)."""
-        if processes is None:
-            return None
-        return [msgspec.structs.replace(process, name=self._name(process.pid)) for process in processes]
-
-    def forget_others(self) -> None:
-        """Forget the processes that were not asked for since this was called last."""
-        self._names = {pid: name for pid, name in self._names.items() if pid in self._used}
-        self._used = set()
-
-    def _name(self, pid: int) -> str | None:
-        self._used.add(pid)
-        if pid not in self._names:
-            try:
-                self._names[pid] = one_line(psutil.Process(pid).name())
-            except psutil.Error:
-                self._names[pid] = None
-        return self._names[pid]
-
-
-def lost(gpu: GpuMetrics) -> GpuMetrics:
-    """Give what stays true of a GPU that can't be read: its identity."""
-    return GpuMetrics(
-        index=gpu.index, uuid=gpu.uuid, name=gpu.name, mem_total_mb=gpu.mem_total_mb, state="lost"
-    )
 
 
 def _listed(indices: Sequence[int]) -> str:

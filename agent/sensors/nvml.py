@@ -1,4 +1,4 @@
-"""NVIDIA's management library, asked as seldom as each value allows. The only module that imports `pynvml`.
+"""NVIDIA's management library and its GPUs; what is read of each is in `agent.sensors.nvml_fields`.
 
 It runs in a child process (`agent.sensors.nvml_child`) because a call may hang or crash. So it imports
 little: what it gives is made of dictionaries with the member names of the wire.
@@ -10,358 +10,215 @@ replaced on disk is only loaded by a new one.
 
 import ctypes
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pynvml
 
-MIB: Final = 1024 * 1024
-MAX_PROCESSES: Final = 16
+from agent.sensors import nvidia_pci
+from agent.sensors.nvml_fields import (
+    GPU_FIELDS,
+    INSTANCE_FIELDS,
+    OFTEN,
+    SELDOM,
+    EnergyMeter,
+    Field,
+    Handle,
+    instance_handles,
+)
+from agent.sensors.nvml_unit import OVER, GenerationOver, Remarks, Unit, next_due
+
 MAX_EVENTS: Final = 16
 """How many XID events are taken in at one sample; the rest waits for the next."""
 
-ALWAYS: Final = 0.0
-OFTEN: Final = 5.0
-SELDOM: Final = 60.0
-ONCE: Final = float("inf")
 
-_EARLY: Final = 0.5
-"""Samples come a little early or late: a value that is due within this is read now."""
-
-_UNSUPPORTED: Final = frozenset(
-    {
-        pynvml.NVML_ERROR_NOT_SUPPORTED,
-        pynvml.NVML_ERROR_NO_PERMISSION,
-        pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-        pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
-        pynvml.NVML_ERROR_DEPRECATED,
-    }
-)
-"""The field is null for as long as this driver is loaded."""
-
-_LOST: Final = frozenset(
-    {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED, pynvml.NVML_ERROR_GPU_NOT_FOUND}
-)
-
-_OVER: Final = {
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "library_not_found",
-    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "driver_not_loaded",
-    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "version_mismatch",
-    pynvml.NVML_ERROR_UNINITIALIZED: "uninitialized",
-}
-
-_PERCENTAGES: Final = frozenset({"utilPercent", "memUtilPercent", "fanPercent"})
-
-_THROTTLE_WORDS: Final = {
-    0x1: "idle",
-    0x2: "application clocks",
-    0x4: "power cap",
-    0x8: "hardware slowdown",
-    0x10: "sync boost",
-    0x20: "thermal (software)",
-    0x40: "thermal (hardware)",
-    0x80: "power brake",
-    0x100: "display clocks",
-    0x200: "board limit",
-    0x400: "reliability",
-}
-
-# Opaque to us: pynvml has no types.
-Handle = Any
-
-
-class GenerationOver(Exception):
-    """Nothing more can be had without initialising again.
-
-    Args:
-        code: One word that says why (see `agent.sensors.gpu`).
-    """
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class Field(NamedTuple):
-    """One call of the library, the members it gives, and how many seconds they stay good."""
-
-    members: tuple[str, ...]
-    every: float
-    read: Callable[[Handle], tuple[Any, ...]]
-
-
-def throttle_words(bits: int) -> list[str]:
-    """Say the bits of NVML's clock event reasons in words."""
-    words = [word for bit, word in _THROTTLE_WORDS.items() if bits & bit]
-    unknown = bits & ~sum(_THROTTLE_WORDS)
-    return [*words, f"unknown ({unknown:#x})"] if unknown else words
-
-
-def _utilization(handle: Handle) -> tuple[Any, ...]:
-    rates = pynvml.nvmlDeviceGetUtilizationRates(handle)
-    return rates.gpu, rates.memory
-
-
-def _memory(handle: Handle) -> tuple[Any, ...]:
-    try:
-        # As nvidia-smi counts: without what the driver keeps for itself.
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
-    except pynvml.NVMLError as error:
-        if error.value not in {
-            pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-            pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
-        }:
-            raise
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    if not memory.total:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-    return round(memory.used / MIB), round(memory.total / MIB)
-
-
-def _power(handle: Handle) -> tuple[Any, ...]:
-    return (round(pynvml.nvmlDeviceGetPowerUsage(handle) / 1000, 2),)
-
-
-def _power_limit(handle: Handle) -> tuple[Any, ...]:
-    return (round(pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000, 2),)
-
-
-def _energy(handle: Handle) -> tuple[Any, ...]:
-    return (round(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000, 2),)
-
-
-def _sm_clock(handle: Handle) -> tuple[Any, ...]:
-    return (pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),)
-
-
-def _memory_clock(handle: Handle) -> tuple[Any, ...]:
-    return (pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),)
-
-
-def _throttle(handle: Handle) -> tuple[Any, ...]:
-    try:
-        bits = pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
-    except pynvml.NVMLError as error:
-        if error.value != pynvml.NVML_ERROR_FUNCTION_NOT_FOUND:
-            raise
-        # Its name before driver 535.
-        bits = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-    return (throttle_words(bits),)
-
-
-def _temperature(handle: Handle) -> tuple[Any, ...]:
-    return (pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),)
-
-
-def _slowdown_threshold(handle: Handle) -> tuple[Any, ...]:
-    return (pynvml.nvmlDeviceGetTemperatureThreshold(handle, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN),)
-
-
-def _memory_temperature(handle: Handle) -> tuple[Any, ...]:
-    (answer,) = pynvml.nvmlDeviceGetFieldValues(handle, [pynvml.NVML_FI_DEV_MEMORY_TEMP])
-    if answer.nvmlReturn != pynvml.NVML_SUCCESS:
-        raise pynvml.NVMLError(answer.nvmlReturn)
-    return (answer.value.uiVal,)
-
-
-def _fan(handle: Handle) -> tuple[Any, ...]:
-    return (pynvml.nvmlDeviceGetFanSpeed(handle),)
-
-
-def _ecc(handle: Handle) -> tuple[Any, ...]:
-    """Uncorrected errors since the driver was loaded."""
-    return (
-        pynvml.nvmlDeviceGetTotalEccErrors(
-            handle, pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
-        ),
-    )
-
-
-def _processes(handle: Handle) -> tuple[Any, ...]:
-    """Who holds the GPU, the biggest first; what both lists name counts as compute."""
-    by_pid: dict[int, dict[str, Any]] = {}
-    refused = 0
-    for kind, listing in (
-        ("graphics", pynvml.nvmlDeviceGetGraphicsRunningProcesses),
-        ("compute", pynvml.nvmlDeviceGetComputeRunningProcesses),
-    ):
-        try:
-            found = listing(handle)
-        except pynvml.NVMLError as error:
-            if error.value not in _UNSUPPORTED or refused:
-                raise
-            refused += 1
-            continue
-        for process in found:
-            used = process.usedGpuMemory
-            by_pid[process.pid] = {
-                "pid": process.pid,
-                "memUsedMb": None if used is None else round(used / MIB),
-                "kind": kind,
-            }
-    biggest = sorted(by_pid.values(), key=lambda process: (-(process["memUsedMb"] or 0), process["pid"]))
-    return (biggest[:MAX_PROCESSES],)
-
-
-_MEMORY: Final = Field(("memUsedMb", "memTotalMb"), ALWAYS, _memory)
-
-FIELDS: Final = (
-    Field(("utilPercent", "memUtilPercent"), ALWAYS, _utilization),
-    _MEMORY,
-    Field(("tempC",), ALWAYS, _temperature),
-    Field(("powerW",), ALWAYS, _power),
-    Field(("energyJ",), ALWAYS, _energy),
-    Field(("smClockMhz",), ALWAYS, _sm_clock),
-    Field(("memClockMhz",), ALWAYS, _memory_clock),
-    Field(("throttle",), ALWAYS, _throttle),
-    Field(("fanPercent",), OFTEN, _fan),
-    Field(("memTempC",), OFTEN, _memory_temperature),
-    Field(("processes",), OFTEN, _processes),
-    Field(("powerLimitW",), SELDOM, _power_limit),
-    Field(("eccUncorrected",), SELDOM, _ecc),
-    Field(("tempSlowdownC",), ONCE, _slowdown_threshold),
-)
-"""What is read of each GPU. The driver averages over 1/6 to 1 s itself: reading more often than once a second
-gains nothing. PCIe throughput is not among them: each direction holds the driver for 20 ms."""
-
-
-class Device:
+class Device(Unit):
     """One GPU of a generation.
 
     Args:
-        index: Its number, as the driver counts.
-        remarks: Where to put sentences about what is odd.
+        index: Its number, as the driver counts; a guess until it is opened where ``address`` is given.
+        open_handle: Opens it. It is only called while the GPU is awake.
+        address: Where it is on the PCI bus, as sysfs writes it; None where the library is to say that.
+        sysfs: Where sysfs is.
+        remarks: Where to put what is odd.
     """
 
-    def __init__(self, index: int, remarks: list[str]) -> None:
-        self.index = index
-        self.lost = False
-        self.unified = False
-        self.handle: Handle | None = None
-        self.values: dict[str, Any] = {"index": index}
-        self._remarks = remarks
-        self._remarked: set[str] = set()
-        self._due = dict.fromkeys(FIELDS, 0.0)
-        try:
-            self.handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        except pynvml.NVMLError as error:
-            self._judge(error)
-            self._remark("handle", str(error))
-            self.lost = True
-            return
-        self._read_field(Field(("uuid",), ONCE, lambda handle: (pynvml.nvmlDeviceGetUUID(handle),)))
-        self._read_field(Field(("name",), ONCE, lambda handle: (pynvml.nvmlDeviceGetName(handle),)))
+    def __init__(
+        self,
+        index: int,
+        open_handle: Callable[[], Handle],
+        *,
+        address: str | None,
+        sysfs: str,
+        remarks: Remarks,
+    ) -> None:
+        energy = Field(("energyJ", "avgPowerW"), OFTEN, EnergyMeter().read)
+        super().__init__((*GPU_FIELDS, energy), f"GPU {index}", remarks)
+        self.values.update(index=index, pciAddress=address)
+        self.asleep = False
+        self._open = open_handle
+        self._sysfs = sysfs
+        self._instances: dict[str, Unit] = {}
+        self._instances_due = 0.0
+        self._hears_xids: bool | None = None
+        self._wake()
 
-    def sample(self, now: float) -> dict[str, Any]:
-        """Read what is due and give everything that is known, or its identity alone once it is lost.
+    @property
+    def index(self) -> int:
+        """Its number, as the driver counts."""
+        number: int = self.values["index"]
+        return number
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nobody uses it, and the kernel suspends it, or would if it were let go."""
+        return self.asleep or (
+            not self.lost
+            and not self.values.get("utilPercent")
+            and self.values.get("processes") == []
+            and self.values["pciAddress"] is not None
+            and nvidia_pci.may_sleep(self.values["pciAddress"], self._sysfs)
+        )
+
+    def sample(self, now: float, *, on_request: bool = False) -> list[dict[str, Any]]:
+        """Give its row and, where it is divided, one of each MIG instance.
+
+        What is lost or asleep is not read, and has its identity alone.
 
         Args:
             now: Monotonic seconds.
+            on_request: Whether to read what is read on request alone.
 
         Raises:
             GenerationOver: The driver went away.
         """
-        for field, due in self._due.items():
-            if self.lost:
-                break
-            if now >= due:
-                self._due[field] = now + field.every - _EARLY if field.every else now
-                self._read_field(field)
+        self._wake()
+        if self.asleep:
+            return [self._identity("asleep")]
+        if not self.lost:
+            self.refresh(now, on_request=on_request)
+        if not self.lost:
+            self._find_instances(now)
+        for instance in self._instances.values():
+            if not self.lost:
+                instance.refresh(now)
+                self.lost = instance.lost
         if self.lost:
-            identity = ("index", "uuid", "name", "memTotalMb")
-            known = {name: self.values[name] for name in identity if name in self.values}
-            return {**known, "state": "lost"}
-        return {**self.values, "state": "ok"}
+            return [self._identity("lost")]
+        own = {"index": self.index, "parentIndex": self.index, "parentUuid": self.values.get("uuid")}
+        return [self.known(now), *({**own, **instance.known(now)} for instance in self._instances.values())]
 
-    def _read_field(self, field: Field) -> None:
-        name = field.members[0]
-        try:
-            answers = field.read(self.handle)
-        except pynvml.NVMLError as error:
-            unsupported = self._judge(error)
-            if self.lost:
-                return
-            if unsupported:
-                self._due[field] = ONCE
-                self.unified |= field is _MEMORY and error.value == pynvml.NVML_ERROR_NOT_SUPPORTED
+    def watch_for_xids(self, events: Handle) -> bool:
+        """Let XID errors be told to ``events``; gives whether they are. Tried once."""
+        if self._hears_xids is None and self.handle is not None and not self.asleep:
+            try:
+                pynvml.nvmlDeviceRegisterEvents(self.handle, pynvml.nvmlEventTypeXidCriticalError, events)
+            except pynvml.NVMLError:
+                # Its `xid` stays null, which is what "not known" looks like.
+                self._hears_xids = False
             else:
-                self._remark(name, str(error))
-            answers = (None,) * len(field.members)
-        except UnicodeDecodeError:
-            answers = (None,) * len(field.members)
-            self._remark(name, "not text")
-        for member, value in zip(field.members, answers, strict=True):
-            self.values[member] = self._within(member, value) if member in _PERCENTAGES else value
+                self._hears_xids = True
+        return bool(self._hears_xids)
 
-    def _judge(self, error: pynvml.NVMLError) -> bool:
-        """Whether the library will never answer this; notes a lost GPU, and ends what is over."""
-        code: int = error.value
-        if code in _OVER:
-            raise GenerationOver(_OVER[code]) from None
-        if code in _LOST:
-            self.lost = True
-        return code in _UNSUPPORTED
+    def _identity(self, state: str) -> dict[str, Any]:
+        names = ("index", "uuid", "name", "memTotalMb", "pciAddress")
+        return {**{name: self.values[name] for name in names if name in self.values}, "state": state}
 
-    def _within(self, member: str, value: int | None) -> int | None:
-        if value is None or value <= 100:
-            return value
-        self._remark(member, f"was read as {value} and is shown as 100")
-        return 100
+    def _wake(self) -> None:
+        """See whether it is awake; open it when it is for the first time."""
+        address = self.values["pciAddress"]
+        self.asleep = address is not None and nvidia_pci.is_asleep(address, self._sysfs)
+        if self.asleep or self.lost or self.handle is not None:
+            return
+        try:
+            self.handle = self._open()
+            if address is None:
+                bus_id = pynvml.nvmlDeviceGetPciInfo(self.handle).busId
+                self.values["pciAddress"] = nvidia_pci.from_nvml(bus_id)
+            else:
+                self.values["index"] = pynvml.nvmlDeviceGetIndex(self.handle)
+        except pynvml.NVMLError as error:
+            self.judge(error)
+            if self.handle is None:
+                self.remark("handle", str(error))
+                self.lost = True
 
-    def _remark(self, member: str, what: str) -> None:
-        if member not in self._remarked:
-            self._remarked.add(member)
-            self._remarks.append(f"GPU {self.index}: {member}: {what}")
+    def _find_instances(self, now: float) -> None:
+        if now < self._instances_due:
+            return
+        self._instances_due = next_due(now, SELDOM)
+        try:
+            handles = instance_handles(self.handle)
+            before, self._instances = self._instances, {}
+            for handle in handles:
+                uuid = pynvml.nvmlDeviceGetUUID(handle)
+                instance = before.get(uuid)
+                if instance is None:
+                    instance = Unit(INSTANCE_FIELDS, f"GPU {self.index}: {uuid}", self.remarks)
+                    instance.handle = handle
+                self._instances[uuid] = instance
+        except pynvml.NVMLError as error:
+            if self.judge(error):
+                self._instances_due = float("inf")
 
 
 class Generation:
     """The library, initialised once, and its GPUs.
 
+    Args:
+        sysfs: Where sysfs is.
+
     Raises:
         GenerationOver: It can't be initialised.
     """
 
-    def __init__(self) -> None:
-        self.remarks: list[str] = []
-        """Sentences about what is odd, each said once. Whoever reads them clears them."""
+    def __init__(self, sysfs: str = nvidia_pci.SYSFS) -> None:
+        self.remarks: Remarks = {}
+        """What is odd, by what it is of. Whoever reads them clears them."""
+        self._sysfs = sysfs
+        places = nvidia_pci.addresses(sysfs)
+        some_asleep = any(nvidia_pci.is_asleep(address, sysfs) for address in places)
         try:
-            pynvml.nvmlInit()
+            # Not attached, a GPU is left alone until it is asked for by its address.
+            pynvml.nvmlInitWithFlags(pynvml.NVML_INIT_FLAG_NO_ATTACH if some_asleep else 0)
             count = pynvml.nvmlDeviceGetCount()
         except pynvml.NVMLError as error:
-            raise GenerationOver(_OVER.get(error.value, str(error))) from None
+            raise GenerationOver(OVER.get(error.value, str(error))) from None
         self.driver_version = _fact(pynvml.nvmlSystemGetDriverVersion)
         cuda = _fact(pynvml.nvmlSystemGetCudaDriverVersion_v2)
         self.cuda_version = f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None
-        self.devices = [Device(index, self.remarks) for index in range(count)]
-        self._events = self._watch_for_xids()
+        self.devices = (
+            [self._by_address(index, address) for index, address in enumerate(places)]
+            if some_asleep
+            else [self._by_index(index) for index in range(count)]
+        )
+        self._events = _fact(pynvml.nvmlEventSetCreate)
 
-    def sample(self, now: float) -> list[dict[str, Any]]:
+    def sample(self, now: float, *, on_request: bool = False) -> list[dict[str, Any]]:
         """Read every GPU; see `Device.sample`.
 
         Raises:
             GenerationOver: The driver went away.
         """
         self._take_xids()
-        return [device.sample(now) for device in self.devices]
+        return [row for device in self.devices for row in device.sample(now, on_request=on_request)]
 
-    def _watch_for_xids(self) -> Handle | None:
-        try:
-            events = pynvml.nvmlEventSetCreate()
-        except pynvml.NVMLError:
-            return None
-        watched = 0
-        for device in self.devices:
-            if device.handle is None:
-                continue
-            try:
-                pynvml.nvmlDeviceRegisterEvents(device.handle, pynvml.nvmlEventTypeXidCriticalError, events)
-            except pynvml.NVMLError:
-                # Its `xid` stays null, which is what "not known" looks like.
-                continue
-            watched += 1
-        return events if watched else None
+    def _by_index(self, index: int) -> Device:
+        def opening() -> Handle:
+            return pynvml.nvmlDeviceGetHandleByIndex(index)
+
+        return Device(index, opening, address=None, sysfs=self._sysfs, remarks=self.remarks)
+
+    def _by_address(self, index: int, address: str) -> Device:
+        def opening() -> Handle:
+            return pynvml.nvmlDeviceGetHandleByPciBusId(address.encode())
+
+        return Device(index, opening, address=address, sysfs=self._sysfs, remarks=self.remarks)
 
     def _take_xids(self) -> None:
         if self._events is None:
+            return
+        told = [device.watch_for_xids(self._events) for device in self.devices]
+        if not any(told):
             return
         for _ in range(MAX_EVENTS):
             try:
@@ -369,7 +226,7 @@ class Generation:
             except pynvml.NVMLError as error:
                 if error.value != pynvml.NVML_ERROR_TIMEOUT:
                     self._events = None
-                    self.remarks.append(f"XID errors are no longer heard of: {error}")
+                    self.remarks["XID errors"] = f"no longer heard of: {error}"
                 return
             for device in self.devices:
                 if device.handle is not None and _address(device.handle) == _address(event.device):

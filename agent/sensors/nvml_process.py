@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from agent.sensors import nvml_child
+from agent.sensors import nvidia_pci, nvml_child
 
 LIBRARY: Final = "libnvidia-ml.so.1"
 
@@ -40,15 +40,18 @@ def library_present() -> bool:
 class NvmlProcess:
     """A running child; `agent.sensors.nvml_child` says what it does.
 
+    Args:
+        sysfs: Where sysfs is.
+
     Raises:
         OSError: It can't be started.
     """
 
-    def __init__(self) -> None:
-        root = Path(nvml_child.__file__).parents[2]
+    def __init__(self, sysfs: str = nvidia_pci.SYSFS) -> None:
+        search = (str(Path(nvml_child.__file__).parents[2]), *filter(os.path.isdir, sys.path))
         self._process = subprocess.Popen(
             # Isolated and without `site`: nothing of the user's runs in there, and it starts sooner.
-            [sys.executable, "-I", "-S", nvml_child.__file__, str(root), *filter(os.path.isdir, sys.path)],
+            [sys.executable, "-I", "-S", nvml_child.__file__, sysfs, *search],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -70,14 +73,17 @@ class NvmlProcess:
         """Its process id."""
         return self._process.pid
 
-    def ask(self) -> None:
+    def ask(self, *, pcie: bool = False) -> None:
         """Ask for one sample.
+
+        Args:
+            pcie: Whether PCIe throughput is wanted, which holds the driver for 40 ms a GPU.
 
         Raises:
             ChildGone: It ended.
         """
         try:
-            os.write(self._questions, b"\n")
+            os.write(self._questions, nvml_child.WITH_PCIE if pcie else b"\n")
         except OSError:
             raise ChildGone("it ended") from None
 

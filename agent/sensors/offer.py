@@ -37,8 +37,8 @@ class Offer:
         self._names = frozenset() if self._all else names
 
     def includes(self, gpu: GpuMetrics) -> bool:
-        """Whether a GPU is offered."""
-        return self._all or str(gpu.index) in self._names or gpu.uuid in self._names
+        """Whether a GPU is offered, by itself or, a MIG instance, with the whole that it is a part of."""
+        return self._all or bool({str(gpu.index), gpu.uuid, gpu.parent_uuid} & self._names)
 
     def missing(self, gpus: Iterable[GpuMetrics]) -> list[str]:
         """Give what is offered and is none of these GPUs."""

@@ -19,6 +19,11 @@ def _free(gpu: GpuMetrics) -> float | None:
     return max(0, gpu.mem_total_mb - gpu.mem_used_mb)
 
 
+def _whole(gpu: GpuMetrics) -> int:
+    """Index of the GPU that it is, or that it is a MIG instance of."""
+    return gpu.index if gpu.parent_index is None else gpu.parent_index
+
+
 _FIELDS: Final[dict[str, tuple[str, Callable[[GpuMetrics], float | None]]]] = {
     "GPU_UTIL": ("GPU utilization (in %).", lambda g: g.util_percent),
     "MEM_COPY_UTIL": ("Memory utilization (in %).", lambda g: g.mem_util_percent),
@@ -38,9 +43,9 @@ def write(text: MetricText, fresh: Sequence[Sampled]) -> None:
     gpus = {
         labels(
             {
-                "gpu": str(gpu.index),
+                "gpu": str(_whole(gpu)),
                 "UUID": gpu.uuid or "",
-                "device": f"nvidia{gpu.index}",
+                "device": f"nvidia{_whole(gpu)}",
                 "modelName": gpu.name or provider.gpu_model or "",
                 "Hostname": provider.id,
             }

@@ -44,7 +44,7 @@ REFILLED_SECONDS = 2.0
 SWEEP_BATCH = 200
 """Providers whose silence is dealt with in one commit."""
 
-_GPU_BYTES = 1_200 + 100 * MAX_GPU_PROCESSES
+_GPU_BYTES = 1_900 + 100 * MAX_GPU_PROCESSES
 """What a GPU of a sample, with its processes, may grow by when it is sent on: nulls, numbers written out."""
 
 _logger = logging.getLogger("qubix.hub.providers")

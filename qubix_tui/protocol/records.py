@@ -155,13 +155,38 @@ class GpuProcess(Wire, frozen=True, kw_only=True):
     """``compute`` or ``graphics``."""
 
 
+class GpuAges(Wire, frozen=True, kw_only=True):
+    """How many seconds ago a GPU's values were read (extension): what changes slowly is read less often.
+
+    What is in none of these is read once, when the driver is loaded.
+    """
+
+    sample: Amount | None = None
+    """Of use, memory, ``tempC``, ``powerW``, clocks, ``throttle``, ``performanceState``: 0 unless stale."""
+    five_seconds: Amount | None = None
+    """Of ``fanPercent``, ``memTempC``, ``energyJ``, ``avgPowerW`` and ``processes``: read every 5 s."""
+    minute: Amount | None = None
+    """Of ``powerLimitW``, ECC, remapped rows and the current PCIe link: read every 60 s."""
+
+
 class GpuMetrics(Wire, frozen=True, kw_only=True):
-    """One GPU at one moment. Temperatures in °C, memory in MiB, power in W, clocks in MHz."""
+    """One GPU, or one MIG instance of one, at one moment.
+
+    Temperatures in °C, memory in MiB, power in W, clocks in MHz.
+    """
 
     index: Count
-    """Its place among the machine's GPUs, from 0."""
+    """Its place among the machine's GPUs, from 0. MIG instances, and GPUs gone from the driver, come last."""
     uuid: Name | None = None
     name: Name | None = None
+    pci_address: Name | None = None
+    """Where it is on the PCI bus (extension): ``0000:01:00.0``."""
+    parent_index: Count | None = None
+    """Index of the GPU that this MIG instance is a part of; None for a whole GPU (extension)."""
+    parent_uuid: Name | None = None
+    """UUID of that GPU (extension)."""
+    gpu_instance_id: Count | None = None
+    """The driver's number of a MIG instance within its GPU (extension)."""
     util_percent: Percent | None = None
     """Part of the time in which any kernel ran."""
     mem_util_percent: Percent | None = None
@@ -172,23 +197,51 @@ class GpuMetrics(Wire, frozen=True, kw_only=True):
     mem_temp_c: Celsius | None = None
     temp_slowdown_c: Celsius | None = None
     """Where the GPU itself begins to slow down (extension)."""
+    temp_shutdown_c: Celsius | None = None
+    """Where it turns itself off (extension)."""
+    mem_temp_max_c: Celsius | None = None
+    """Where it begins to slow down for its memory's sake (extension)."""
     power_w: Amount | None = None
+    avg_power_w: Amount | None = None
+    """Mean since ``energyJ`` was read before (extension); None at first, and after that was reset."""
     power_limit_w: Amount | None = None
     energy_j: Amount | None = None
     """Joules since the driver was loaded."""
     sm_clock_mhz: Count | None = None
     mem_clock_mhz: Count | None = None
+    performance_state: Count | None = None
+    """From 0, the fastest, to 15 (extension)."""
     fan_percent: Percent | None = None
     pcie_rx_bytes_per_sec: Amount | None = None
+    """Only where it was asked for: measuring it holds the driver."""
     pcie_tx_bytes_per_sec: Amount | None = None
+    pcie_link_gen: Count | None = None
+    """Generation of the PCIe link as it runs now (extension); many GPUs lower it while idle."""
+    pcie_link_gen_max: Count | None = None
+    """The highest that GPU and machine have in common (extension)."""
+    pcie_link_width: Count | None = None
+    """Lanes in use now (extension)."""
+    pcie_link_width_max: Count | None = None
     throttle: list[Name] | None = None
     """Reasons in words; empty when it is not held back, None when that can't be told."""
+    ecc_corrected: Count | None = None
+    """Corrected memory errors since the driver was loaded (extension)."""
     ecc_uncorrected: Count | None = None
     """Uncorrected memory errors since the driver was loaded."""
+    row_remaps_correctable: Count | None = None
+    """Rows of memory replaced for correctable errors, ever (extension)."""
+    row_remaps_uncorrectable: Count | None = None
+    """Rows of memory replaced for uncorrectable errors, ever (extension)."""
+    row_remap_pending: bool | None = None
+    """Whether a row waits for the next reset to be replaced (extension)."""
+    row_remap_failure: bool | None = None
+    """Whether a row could not be replaced: the GPU is due for exchange (extension)."""
     xid: Integer | None = None
     """Number of the driver's newest error report on it."""
     state: Literal["ok", "stale", "asleep", "lost"] = "ok"
     """How its values are to be read: of now, older than they should be, absent for it sleeps, or gone."""
+    ages: GpuAges | None = None
+    """None where there are no values."""
     processes: Annotated[list[GpuProcess], msgspec.Meta(max_length=MAX_GPU_PROCESSES)] | None = None
     """Those with the most memory first; None when they can't be listed."""
 

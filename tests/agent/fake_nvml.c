@@ -8,8 +8,8 @@
  *     hang     the call never returns
  *     crash    the call ends the process with SIGSEGV
  *
- * A key that is not there answers NOT_SUPPORTED. `0.lost 15` fails every call for GPU 0. Each call is noted in
- * "$FAKE_NVML.calls".
+ * A key that is not there answers NOT_SUPPORTED. `0.lost 15` fails every call for GPU 0. The MIG instances of GPU 0
+ * are 100, 101, …, those of GPU 1 are 110, 111, …. Each call is noted in "$FAKE_NVML.calls".
  */
 #include <assert.h>
 #include <signal.h>
@@ -17,14 +17,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 enum {
     SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
     INSUFFICIENT_SIZE = 7, TIMEOUT = 10, ARGUMENT_VERSION_MISMATCH = 25
 };
-enum { TEMPERATURE_GPU = 0, THRESHOLD_SLOWDOWN = 1, CLOCK_SM = 1, CLOCK_MEM = 2, FIELD_MEMORY_TEMP = 82 };
-enum { VALUE_UNSIGNED_INT = 1, EVENT_XID = 8, MAX_GPUS = 8 };
+enum { TEMPERATURE_GPU = 0, CLOCK_SM = 1, CLOCK_MEM = 2, FIELD_MEMORY_TEMP = 82 };
+enum { VALUE_UNSIGNED_INT = 1, EVENT_XID = 8, MAX_GPUS = 8, FIRST_INSTANCE = 100, INSTANCES = 10 };
 
 typedef struct { unsigned gpu, memory; } Utilization;
 typedef struct { unsigned long long total, free, used; } Memory;
@@ -39,11 +40,15 @@ typedef struct {
     Value value;
 } FieldValue;
 typedef struct { void *device; unsigned long long type, data; unsigned gpu_instance, compute_instance; } Event;
+typedef struct { char legacy[16]; unsigned domain, bus, device, device_id, subsystem_id; char bus_id[32]; } Pci;
+typedef struct { unsigned version, sensor; int degrees; } Temperature;
 
 static_assert(sizeof(Memory2) == 0x28, "nvmlMemory_v2_t");
 static_assert(sizeof(Process) == 24, "nvmlProcessInfo_v2_t");
 static_assert(sizeof(FieldValue) == 40, "nvmlFieldValue_t");
 static_assert(sizeof(Event) == 32, "nvmlEventData_t");
+static_assert(sizeof(Pci) == 68, "nvmlPciInfo_t");
+static_assert(sizeof(Temperature) == 12, "nvmlTemperature_v1_t");
 
 static int initialized;
 static unsigned long long told_xid[MAX_GPUS];
@@ -91,6 +96,8 @@ static int ask(const char *function, const char *key, char text[1024]) {
 
 static int index_of(void *device) { return (int)((uintptr_t)device / 16) - 1; }
 
+static void *device_of(int index) { return (void *)(uintptr_t)(16 * (index + 1)); }
+
 static int ask_gpu(const char *function, void *device, const char *name, char text[1024]) {
     char key[64], lost[1024];
     int gpu = index_of(device);
@@ -125,8 +132,7 @@ static int give_text(int code, const char *text, char *out, unsigned size) {
 
 int nvmlInitWithFlags(unsigned flags) {
     char text[1024];
-    (void)flags;
-    note(__func__, -1);
+    note(__func__, flags == 0 ? -1 : (int)flags);
     int code = look_up("init", text) ? obey(text) : SUCCESS;
     if (code == SUCCESS) initialized = 1;
     return code;
@@ -167,8 +173,35 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned gpu, void **device) {
     if (gpu >= MAX_GPUS) return INVALID_ARGUMENT;
     snprintf(key, sizeof key, "%u.handle", gpu);
     int code = look_up(key, text) ? obey(text) : SUCCESS;
-    if (code == SUCCESS) *device = (void *)(uintptr_t)(16 * (gpu + 1));
+    if (code == SUCCESS) *device = device_of((int)gpu);
     return code;
+}
+
+/* `0.pci 00000000:01:00.0`; asked for with a domain of any length. */
+int nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, void **device) {
+    char key[64], text[1024];
+    if (!initialized) return UNINITIALIZED;
+    for (int gpu = 0; gpu < MAX_GPUS; gpu++) {
+        snprintf(key, sizeof key, "%d.pci", gpu);
+        if (!look_up(key, text) || strcasecmp(text + strlen(text) - strlen(bus_id), bus_id) != 0) continue;
+        note(__func__, gpu);
+        *device = device_of(gpu);
+        return SUCCESS;
+    }
+    note(__func__, -1);
+    return NOT_FOUND;
+}
+
+int nvmlDeviceGetIndex(void *device, unsigned *index) {
+    note(__func__, index_of(device));
+    *index = (unsigned)index_of(device);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetPciInfo_v3(void *device, Pci *pci) {
+    char text[1024];
+    int code = ask_gpu(__func__, device, "pci", text);
+    return give_text(code, text, pci->bus_id, sizeof pci->bus_id);
 }
 
 int nvmlDeviceGetName(void *device, char *out, unsigned size) {
@@ -218,9 +251,87 @@ int nvmlDeviceGetTemperature(void *device, int sensor, unsigned *degrees) {
     return give_unsigned(__func__, device, "temp", degrees);
 }
 
+int nvmlDeviceGetTemperatureV(void *device, Temperature *temperature) {
+    unsigned degrees;
+    if (temperature->version != (sizeof *temperature | 1u << 24)) return ARGUMENT_VERSION_MISMATCH;
+    if (temperature->sensor != TEMPERATURE_GPU) return INVALID_ARGUMENT;
+    int code = give_unsigned(__func__, device, "tempV", &degrees);
+    if (code == SUCCESS) temperature->degrees = (int)degrees;
+    return code;
+}
+
 int nvmlDeviceGetTemperatureThreshold(void *device, int kind, unsigned *degrees) {
-    if (kind != THRESHOLD_SLOWDOWN) return INVALID_ARGUMENT;
-    return give_unsigned(__func__, device, "slowdown", degrees);
+    const char *const names[] = {"shutdown", "slowdown", "memTempMax"};
+    if (kind < 0 || kind > 2) return INVALID_ARGUMENT;
+    return give_unsigned(__func__, device, names[kind], degrees);
+}
+
+int nvmlDeviceGetPerformanceState(void *device, int *state) {
+    return give_unsigned(__func__, device, "pstate", (unsigned *)state);
+}
+
+int nvmlDeviceGetCurrPcieLinkGeneration(void *device, unsigned *generation) {
+    return give_unsigned(__func__, device, "linkGen", generation);
+}
+
+int nvmlDeviceGetMaxPcieLinkGeneration(void *device, unsigned *generation) {
+    return give_unsigned(__func__, device, "linkGenMax", generation);
+}
+
+int nvmlDeviceGetCurrPcieLinkWidth(void *device, unsigned *width) {
+    return give_unsigned(__func__, device, "linkWidth", width);
+}
+
+int nvmlDeviceGetMaxPcieLinkWidth(void *device, unsigned *width) {
+    return give_unsigned(__func__, device, "linkWidthMax", width);
+}
+
+/* in KB/s */
+int nvmlDeviceGetPcieThroughput(void *device, int counter, unsigned *rate) {
+    if (counter != 0 && counter != 1) return INVALID_ARGUMENT;
+    return give_unsigned(__func__, device, counter == 0 ? "pcieTx" : "pcieRx", rate);
+}
+
+/* `0.rows CORRECTABLE UNCORRECTABLE PENDING FAILURE` */
+int nvmlDeviceGetRemappedRows(void *device, unsigned *corr, unsigned *uncorr, unsigned *pending, unsigned *failure) {
+    char text[1024];
+    int code = ask_gpu(__func__, device, "rows", text);
+    if (code == SUCCESS && sscanf(text, "%u %u %u %u", corr, uncorr, pending, failure) != 4) abort();
+    return code;
+}
+
+/* `0.mig CURRENT MAXIMUM`: whether it is divided, and into how many at most */
+static int give_mig(const char *function, void *device, unsigned *current, unsigned *maximum) {
+    char text[1024];
+    int code = ask_gpu(function, device, "mig", text);
+    if (code == SUCCESS && sscanf(text, "%u %u", current, maximum) != 2) abort();
+    return code;
+}
+
+int nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending) {
+    unsigned maximum;
+    int code = give_mig(__func__, device, current, &maximum);
+    *pending = *current;
+    return code;
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(void *device, unsigned *count) {
+    unsigned current;
+    return give_mig(__func__, device, &current, count);
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(void *device, unsigned place, void **instance) {
+    char key[64], text[1024];
+    int index = FIRST_INSTANCE + INSTANCES * index_of(device) + (int)place;
+    note(__func__, index);
+    snprintf(key, sizeof key, "%d.uuid", index);
+    if (!look_up(key, text)) return NOT_FOUND;
+    *instance = device_of(index);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetGpuInstanceId(void *device, unsigned *id) {
+    return give_unsigned(__func__, device, "gi", id);
 }
 
 int nvmlDeviceGetPowerUsage(void *device, unsigned *milliwatts) {
@@ -253,8 +364,8 @@ int nvmlDeviceGetFanSpeed(void *device, unsigned *percent) {
 }
 
 int nvmlDeviceGetTotalEccErrors(void *device, int error, int counter, unsigned long long *count) {
-    if (error != 1 || (counter != 0 && counter != 1)) return INVALID_ARGUMENT;
-    return give_long(__func__, device, "ecc", count);
+    if ((error != 0 && error != 1) || counter != 0) return INVALID_ARGUMENT;
+    return give_long(__func__, device, error == 0 ? "eccCorrected" : "ecc", count);
 }
 
 int nvmlDeviceGetFieldValues(void *device, int count, FieldValue *values) {
@@ -321,7 +432,7 @@ int nvmlEventSetWait_v2(void *set, Event *event, unsigned timeout) {
         if (xid == told_xid[gpu]) continue;
         told_xid[gpu] = xid;
         memset(event, 0, sizeof *event);
-        event->device = (void *)(uintptr_t)(16 * (gpu + 1));
+        event->device = device_of(gpu);
         event->type = EVENT_XID;
         event->data = xid;
         return SUCCESS;

@@ -17,6 +17,12 @@ GPU_IS_LOST: Final = 15
 DRIVER_NOT_LOADED: Final = 9
 VERSION_MISMATCH: Final = 18
 NO_PERMISSION: Final = 4
+FUNCTION_NOT_FOUND: Final = 13
+NO_ATTACH: Final = 2
+
+FIRST_INSTANCE: Final = 100
+INSTANCES: Final = 10
+"""The stand-in's numbers of MIG instances: those of GPU 0 from 100 on, of GPU 1 from 110 on."""
 
 BIG: Final = {
     "name": "NVIDIA H200",
@@ -24,8 +30,20 @@ BIG: Final = {
     "util": "93 41",
     "memory": f"{143771 * MIB} {70000 * MIB} {617 * MIB}",
     "temp": "61",
+    "pci": "00000000:41:00.0",
     "memTemp": "74",
     "slowdown": "90",
+    "shutdown": "95",
+    "memTempMax": "97",
+    "pstate": "0",
+    "linkGen": "5",
+    "linkGenMax": "5",
+    "linkWidth": "8",
+    "linkWidthMax": "16",
+    "pcieTx": "1235272",
+    "pcieRx": "3410632",
+    "rows": "3 1 1 0",
+    "mig": "0 0",
     "power": "512340",
     "limit": "700000",
     "energy": "123456789",
@@ -34,6 +52,7 @@ BIG: Final = {
     "throttle": "0x4",
     "fan": "35",
     "ecc": "2",
+    "eccCorrected": "5",
     "xid": "0",
     "compute": "-",
     "graphics": "-",
@@ -43,6 +62,7 @@ BIG: Final = {
 SMALL: Final = {
     "name": "NVIDIA T4G",
     "uuid": "GPU-99999999-8888-7777-6666-000000000000",
+    "pci": "00000000:C1:00.0",
     "util": "7 0",
     "memory": f"{15360 * MIB} {1024 * MIB} {256 * MIB}",
     "temp": "44",
@@ -79,6 +99,8 @@ class FakeNvml:
         self.control = control
         self.system = {"driver": "580.65.06", "cuda": "13000"}
         self.gpus = [dict(BIG), dict(SMALL)]
+        self.instances: dict[int, dict[str, str]] = {}
+        """MIG instances by their number."""
         self.write()
 
     @property
@@ -89,7 +111,7 @@ class FakeNvml:
     def write(self) -> None:
         """Let what is set count from the next call on."""
         lines = [f"count {len(self.gpus)}", *(f"{key} {value}" for key, value in self.system.items())]
-        for index, gpu in enumerate(self.gpus):
+        for index, gpu in (*enumerate(self.gpus), *self.instances.items()):
             lines += [f"{index}.{key} {value}" for key, value in gpu.items()]
         temporary = self.control.with_suffix(".new")
         temporary.write_text("\n".join(lines) + "\n")

@@ -4,15 +4,24 @@ import time
 from collections.abc import Callable
 
 from agent.sensors.gpu import GpuReading, GpuSensor
+from agent.sensors.gpu_rest import Rest
+from agent.sensors.nvml_process import NvmlProcess
 
 PATIENCE = 15.0
 
 
 class Reader:
-    """Reads again and again until something is seen."""
+    """Reads again and again until something is seen.
 
-    def __init__(self) -> None:
-        self.sensor = GpuSensor(backoff=(0.05,))
+    Args:
+        sysfs: What the sensor and its child take for sysfs; by default a place where there is none.
+        pcie: Whether PCIe throughput is asked for.
+    """
+
+    def __init__(self, sysfs: str = "/nonexistent", *, pcie: bool = False) -> None:
+        self.sensor = GpuSensor(
+            start=lambda: NvmlProcess(sysfs), rest=Rest(sysfs), backoff=(0.05,), pcie=pcie
+        )
         self.longest = 0.0
 
     def read(self) -> GpuReading:

@@ -7,7 +7,7 @@ import psutil
 import pynvml
 import pytest
 
-from qubix_tui.protocol.records import GpuInfo, GpuMetrics
+from qubix_tui.protocol.records import GpuAges, GpuInfo, GpuMetrics
 from tests.agent.fake_nvml import (
     BIG,
     MIB,
@@ -26,6 +26,8 @@ def test_structures() -> None:
         (pynvml.c_nvmlFieldValue_t, 40),
         (pynvml.c_nvmlEventData_t, 32),
         (pynvml.c_nvmlUtilization_t, 8),
+        (pynvml.nvmlPciInfo_t, 68),
+        (pynvml.c_nvmlTemperature_v1_t, 12),
     ]
     assert [ctypes.sizeof(structure) for structure, _ in sizes] == [size for _, size in sizes]
 
@@ -38,6 +40,7 @@ def test_everything_that_a_gpu_tells(nvml: FakeNvml, reader: Reader) -> None:
         index=0,
         uuid=BIG["uuid"],
         name="NVIDIA H200",
+        pci_address="0000:41:00.0",
         util_percent=93,
         mem_util_percent=41,
         mem_used_mb=70000,
@@ -45,14 +48,27 @@ def test_everything_that_a_gpu_tells(nvml: FakeNvml, reader: Reader) -> None:
         temp_c=61,
         mem_temp_c=74,
         temp_slowdown_c=90,
+        temp_shutdown_c=95,
+        mem_temp_max_c=97,
         power_w=512.34,
         power_limit_w=700,
         energy_j=123456.79,
         sm_clock_mhz=1980,
         mem_clock_mhz=3201,
+        performance_state=0,
+        pcie_link_gen=5,
+        pcie_link_gen_max=5,
+        pcie_link_width=8,
+        pcie_link_width_max=16,
         fan_percent=35,
         throttle=["power cap"],
+        ecc_corrected=5,
         ecc_uncorrected=2,
+        row_remaps_correctable=3,
+        row_remaps_uncorrectable=1,
+        row_remap_pending=True,
+        row_remap_failure=False,
+        ages=GpuAges(sample=0, five_seconds=0, minute=0),
         processes=[],
     )
     assert (reading.driver_version, reading.cuda_version) == ("580.65.06", "13.0")
@@ -104,11 +120,14 @@ def test_tiers_and_one_initialisation(nvml: FakeNvml, reader: Reader) -> None:
     for call in (
         "nvmlDeviceGetName 0",
         "nvmlDeviceGetFanSpeed 0",
-        "nvmlDeviceGetTotalEccErrors 0",
         "nvmlDeviceGetEnforcedPowerLimit 0",
-        "nvmlDeviceGetTemperatureThreshold 0",
+        "nvmlDeviceGetTotalEnergyConsumption 0",
+        "nvmlDeviceGetRemappedRows 0",
+        "nvmlDeviceGetMaxPcieLinkWidth 0",
     ):
         assert calls[call] == 1, call
+    assert calls["nvmlDeviceGetTotalEccErrors 0"] == 2, "corrected and uncorrected"
+    assert calls["nvmlDeviceGetPcieThroughput 0"] == 0
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ import psutil
 import pytest
 
 from agent.sensors import gpu as gpu_module
-from agent.sensors.gpu import CRASHED, LATE, NO_GPU, NOT_INSTALLED, STUCK, GpuSensor
+from agent.sensors import gpu_rows
+from agent.sensors.gpu import CRASHED, LATE, NO_GPU, NOT_INSTALLED, STUCK, GpuReading, GpuSensor
+from agent.sensors.gpu_rest import Rest
 from agent.sensors.nvml_process import NvmlProcess
 from qubix_tui.protocol.records import GpuMetrics
 from tests.agent.fake_nvml import (
@@ -22,13 +24,24 @@ from tests.agent.fake_nvml import (
 from tests.agent.reader import Reader, all_ok, states
 
 
+def sample_age(reading: GpuReading) -> float | None:
+    """How old the values of the first GPU are said to be."""
+    ages = reading.gpus[0].ages
+    return None if ages is None else ages.sample
+
+
 def test_lost_and_found(nvml: FakeNvml, reader: Reader) -> None:
     """A lost GPU keeps its identity and no values; the other goes on; it comes back by its UUID."""
     reader.until(all_ok)
     nvml.set_gpu(0, lost=str(GPU_IS_LOST))
     reading = reader.until(lambda reading: states(reading) == ["lost", "ok"])
     assert reading.gpus[0] == GpuMetrics(
-        index=0, uuid=BIG["uuid"], name=BIG["name"], mem_total_mb=143771, state="lost"
+        index=0,
+        uuid=BIG["uuid"],
+        name=BIG["name"],
+        pci_address="0000:41:00.0",
+        mem_total_mb=143771,
+        state="lost",
     )
     assert reading.note == "GPU 0 is lost, trying again"
     assert [gpu.uuid for gpu in reading.identities] == [BIG["uuid"], SMALL["uuid"]]
@@ -47,6 +60,22 @@ def test_a_gpu_that_is_not_enumerated_any_more(nvml: FakeNvml, reader: Reader) -
     nvml.set_gpu(0, lost=None)
     reading = reader.until(lambda reading: states(reading) == ["ok", "lost"])
     assert reading.gpus[1].uuid == gone["uuid"]
+
+
+def test_the_first_gpu_is_gone_after_a_new_start(nvml: FakeNvml, reader: Reader) -> None:
+    """What the driver no longer lists stays as lost, and never takes the place of one that it does list."""
+    reader.until(all_ok)
+    gone = nvml.gpus.pop(0)
+    nvml.set_gpu(0, temp="crash")
+    reader.until(lambda reading: reading.note == CRASHED)
+    nvml.set_gpu(0, temp="44")
+    reading = reader.until(lambda reading: states(reading) == ["ok", "lost"])
+    assert [(gpu.index, gpu.uuid) for gpu in reading.gpus] == [(0, SMALL["uuid"]), (1, gone["uuid"])]
+    assert reading.note == "GPU 1 is lost, trying again"
+    assert {gpu.uuid for gpu in reading.identities} == {SMALL["uuid"], gone["uuid"]}
+    nvml.gpus.insert(0, gone)
+    nvml.write()
+    assert [gpu.uuid for gpu in reader.until(all_ok).gpus] == [gone["uuid"], SMALL["uuid"]]
 
 
 def test_the_driver_is_reloaded(nvml: FakeNvml, reader: Reader) -> None:
@@ -107,6 +136,7 @@ def test_a_call_that_hangs(nvml: FakeNvml, reader: Reader, monkeypatch: pytest.M
     nvml.set_gpu(1, util="hang")
     reading = reader.until(lambda reading: states(reading) == ["stale", "stale"])
     assert [gpu.util_percent for gpu in reading.gpus] == [93, 7]
+    reader.until(lambda reading: (sample_age(reading) or 0) >= 0.5)
     reading = reader.until(lambda reading: reading.note == LATE)
     assert states(reading) == ["stale", "stale"]
     nvml.set_gpu(1, util="8 8")
@@ -128,7 +158,7 @@ def test_a_call_that_crashes(nvml: FakeNvml, reader: Reader) -> None:
 
 def test_stale_values_do_not_last(nvml: FakeNvml, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be read again for long enough is no longer shown."""
-    monkeypatch.setattr(gpu_module, "STALE_VALUES_SECONDS", 0.3)
+    monkeypatch.setattr(gpu_rows, "STALE_VALUES_SECONDS", 0.3)
     reader.until(all_ok)
     nvml.set_system(init="hang")
     nvml.set_gpu(0, temp="crash")
@@ -165,7 +195,7 @@ class Stuck:
 
     pid = 1
 
-    def ask(self) -> None:
+    def ask(self, *, pcie: bool = False) -> None:
         """Take the question."""
 
     def take(self, patience: float) -> None:
@@ -192,7 +222,7 @@ def test_processes_that_do_not_end_are_not_heaped_up() -> None:
         started.append(now)
         return Stuck()
 
-    sensor = GpuSensor(start=start, present=lambda: True, monotonic=lambda: now)
+    sensor = GpuSensor(start=start, present=lambda: True, rest=Rest("/nonexistent"), monotonic=lambda: now)
     notes = set()
     for _ in range(400):
         sensor.ask()

@@ -1,0 +1,42 @@
+"""A sysfs of a test's own, with NVIDIA GPUs in it."""
+
+from pathlib import Path
+
+
+class FakeSysfs:
+    """The devices of a PCI bus.
+
+    Args:
+        root: Where it is made.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._devices = root / "bus/pci/devices"
+        self._devices.mkdir(parents=True)
+
+    def add(
+        self,
+        address: str,
+        status: str = "active",
+        *,
+        control: str = "on",
+        vendor: str = "0x10de",
+        kind: str = "0x030200",
+        driver: str | None = "nvidia",
+    ) -> None:
+        """Put a device at a PCI address; it is a GPU of NVIDIA's unless said otherwise."""
+        device = self._devices / address
+        (device / "power").mkdir(parents=True)
+        (device / "vendor").write_text(f"{vendor}\n")
+        (device / "class").write_text(f"{kind}\n")
+        if driver is not None:
+            (device / "driver").symlink_to(f"../../../bus/pci/drivers/{driver}")
+        self.set(address, status, control=control)
+
+    def set(self, address: str, status: str, *, control: str | None = None) -> None:
+        """Set the state of a device's runtime power management: `active`, `suspended`."""
+        power = self._devices / address / "power"
+        (power / "runtime_status").write_text(f"{status}\n")
+        if control is not None:
+            (power / "control").write_text(f"{control}\n")
