@@ -28,7 +28,7 @@ class Counting:
 
 
 def test_each_tier_is_read_as_often_as_it_says() -> None:
-    """In two minutes of samples: each second, each 5 s, each 60 s, once; the ages say how old each tier is."""
+    """In two minutes of samples: each second, each 5 s, each 60 s, once; ages say how old each tier is."""
     counted = [Counting(f"every{every}", every) for every in (ALWAYS, OFTEN, SELDOM, ONCE)]
     unit = Unit([each.field for each in counted], "GPU 0", {})
     oldest = 0.0
