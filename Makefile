@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak check bench screenshots snapshots docs clean
+.PHONY: demo test soak check bench gpu-check screenshots snapshots docs clean
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "QUBIX needs Python 3.11 or newer; this is $$($(PYTHON) --version). Set PYTHON=…" >&2; exit 1; }
@@ -31,6 +31,10 @@ bench: .venv/ready
 	@$(BIN)/python -m benchmarks.fanout
 	@$(BIN)/python -m benchmarks.whole
 	@$(BIN)/python -m benchmarks.growth
+
+# Every value of the agent beside nvidia-smi's, idle and under load; docs/gpu-check.md shows what it prints.
+gpu-check: .venv/ready
+	@$(BIN)/python -m benchmarks.gpu_check
 
 screenshots: .venv/ready
 	@$(BIN)/python -m screenshots.make

@@ -1,8 +1,9 @@
 """When to leave GPUs alone so that they may sleep.
 
-An open handle is enough to keep a GPU from runtime suspend, and initialising NVML opens all. So GPUs that
-sleep are not opened, and those that may sleep and that nobody uses are let go of for a while, to see whether
-they do. Where they don't (a display keeps one awake, say) they are tried again later each time.
+An open device file is enough to keep a GPU from runtime suspend, and initialising NVML opens all of them. So
+while all GPUs of a machine sleep it is not initialised; and GPUs that may sleep and that nobody uses are let
+go of for a while, to see whether they do. Where they don't (a display keeps one awake, say) they are tried
+again later each time.
 """
 
 from collections.abc import Sequence

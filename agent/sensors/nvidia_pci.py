@@ -1,8 +1,9 @@
 """NVIDIA's GPUs as the kernel lists them, which are asleep, and nothing that could wake one.
 
-Only sysfs is read. NVML is no help here: initialising it opens the device file of every GPU (seen with
-driver 580), and neither is ``/proc/driver/nvidia/gpus/*/information``: to answer, the driver takes a
-reference that resumes the GPU (`nv_procfs_read_gpu_info` in NVIDIA's open kernel modules).
+Only sysfs is read. NVML is no help here: initialising it opens the device file of every GPU, which wakes
+those that sleep, and with its flag not to attach GPUs it then has none to give (both seen with driver 580).
+Nor is ``/proc/driver/nvidia/gpus/*/information``: to answer, the driver takes a reference that resumes the
+GPU (`nv_procfs_read_gpu_info` in NVIDIA's open kernel modules).
 """
 
 import os

@@ -175,20 +175,21 @@ class Generation:
         self.remarks: Remarks = {}
         """What is odd, by what it is of. Whoever reads them clears them."""
         self._sysfs = sysfs
-        places = nvidia_pci.addresses(sysfs)
-        some_asleep = any(nvidia_pci.is_asleep(address, sysfs) for address in places)
         try:
-            # Not attached, a GPU is left alone until it is asked for by its address.
-            pynvml.nvmlInitWithFlags(pynvml.NVML_INIT_FLAG_NO_ATTACH if some_asleep else 0)
+            # This opens all GPUs: one that sleeps while another is awake can't be spared it.
+            pynvml.nvmlInit()
             count = pynvml.nvmlDeviceGetCount()
         except pynvml.NVMLError as error:
             raise GenerationOver(OVER.get(error.value, str(error))) from None
         self.driver_version = _fact(pynvml.nvmlSystemGetDriverVersion)
         cuda = _fact(pynvml.nvmlSystemGetCudaDriverVersion_v2)
         self.cuda_version = f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None
+        places = nvidia_pci.addresses(sysfs)
+        # Which number one that still sleeps has is only known by its place, and only where all are NVML's.
+        by_place = len(places) == count and any(nvidia_pci.is_asleep(place, sysfs) for place in places)
         self.devices = (
             [self._by_address(index, address) for index, address in enumerate(places)]
-            if some_asleep
+            if by_place
             else [self._by_index(index) for index in range(count)]
         )
         self._events = _fact(pynvml.nvmlEventSetCreate)

@@ -132,7 +132,8 @@ static int give_text(int code, const char *text, char *out, unsigned size) {
 
 int nvmlInitWithFlags(unsigned flags) {
     char text[1024];
-    note(__func__, flags == 0 ? -1 : (int)flags);
+    if (flags != 0) return INVALID_ARGUMENT;
+    note(__func__, -1);
     int code = look_up("init", text) ? obey(text) : SUCCESS;
     if (code == SUCCESS) initialized = 1;
     return code;
