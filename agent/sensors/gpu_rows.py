@@ -43,7 +43,7 @@ class GpuRows:
 
     def __bool__(self) -> bool:
         """Whether any GPU was ever seen."""
-        return bool(self._known)
+        return bool(self._known or self._instances)
 
     def take(self, rows: Sequence[GpuMetrics], now: float) -> None:
         """Take in what was read of all GPUs just now."""

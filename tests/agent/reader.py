@@ -6,6 +6,7 @@ from collections.abc import Callable
 from agent.sensors.gpu import GpuReading, GpuSensor
 from agent.sensors.gpu_rest import Rest
 from agent.sensors.nvml_process import NvmlProcess
+from agent.sensors.offer import Offer
 
 PATIENCE = 15.0
 
@@ -16,11 +17,14 @@ class Reader:
     Args:
         sysfs: What the sensor and its child take for sysfs; by default a place where there is none.
         pcie: Whether PCIe throughput is asked for.
+        offer: Which GPUs are spoken of.
     """
 
-    def __init__(self, sysfs: str = "/nonexistent", *, pcie: bool = False) -> None:
+    def __init__(
+        self, sysfs: str = "/nonexistent", *, pcie: bool = False, offer: Offer | None = None
+    ) -> None:
         self.sensor = GpuSensor(
-            start=lambda: NvmlProcess(sysfs), rest=Rest(sysfs), backoff=(0.05,), pcie=pcie
+            start=lambda: NvmlProcess(sysfs), offer=offer, rest=Rest(sysfs), backoff=(0.05,), pcie=pcie
         )
         self.longest = 0.0
 

@@ -8,6 +8,7 @@ from agent.sensors import nvml as nvml_module
 from agent.sensors.gpu import NO_READING
 from agent.sensors.gpu_rows import GpuRows
 from agent.sensors.nvml import Device
+from agent.sensors.offer import Offer
 from qubix_tui.hub.providers import MAX_METRICS_BYTES
 from qubix_tui.protocol.codec import encode_record
 from qubix_tui.protocol.records import GpuAges, GpuMetrics, GpuProcess
@@ -65,6 +66,27 @@ def test_instances_are_rows_of_their_own(nvml: FakeNvml, reader: Reader) -> None
     assert metrics.gpu_percent == 7
 
 
+@pytest.mark.parametrize(
+    ("choice", "uuids"),
+    [
+        (0, [BIG["uuid"], "MIG-0", "MIG-3"]),
+        (BIG["uuid"], [BIG["uuid"], "MIG-0", "MIG-3"]),
+        ("MIG-3", ["MIG-3"]),
+        (1, [SMALL["uuid"]]),
+    ],
+)
+def test_what_is_offered_of_a_divided_gpu(nvml: FakeNvml, choice: int | str, uuids: list[str]) -> None:
+    """A whole that is offered is offered with its instances; an instance may be offered alone."""
+    divide(nvml, 0, 0, 3)
+    reader = Reader(offer=Offer([choice]))
+    try:
+        reading = reader.until(lambda reading: bool(reading.gpus))
+    finally:
+        reader.sensor.close()
+    assert [gpu.uuid for gpu in reading.gpus] == uuids
+    assert reading.note is None
+
+
 def test_another_division(nvml: FakeNvml, reader: Reader) -> None:
     """After a new start an instance that is gone is not shown as lost, and a new one is there."""
     divide(nvml, 0, 0, 3)
@@ -116,7 +138,7 @@ def test_a_sample_always_fits() -> None:
         )
         for number in range(56)
     ]
-    rows = GpuRows()
+    rows = GpuRows(Offer())
     rows._names._names = dict.fromkeys((process.pid for process in crowd), "�" * 32)
     rows.take([*whole, *parts], 0.0)
     shown = rows.shown(0.0, fresh=True, asleep=())

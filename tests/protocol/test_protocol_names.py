@@ -24,9 +24,13 @@ NAMES: dict[type, str] = {
         ramTotalMb swapUsedMb swapTotalMb cpuCorePercents cpuMhz cpuTemp load1 netRxBytesPerSec
         netTxBytesPerSec diskPercent diskUsedMb diskTotalMb diskReadBytesPerSec diskWriteBytesPerSec
         uptimeSeconds limit gpus gpuNote sampledAt seq agent""",
-    records.GpuMetrics: """index uuid name utilPercent memUtilPercent memUsedMb memTotalMb tempC memTempC
-        tempSlowdownC powerW powerLimitW energyJ smClockMhz memClockMhz fanPercent pcieRxBytesPerSec
-        pcieTxBytesPerSec throttle eccUncorrected xid state processes""",
+    records.GpuMetrics: """index uuid name pciAddress parentIndex parentUuid gpuInstanceId utilPercent
+        memUtilPercent memUsedMb memTotalMb tempC memTempC tempSlowdownC tempShutdownC
+        memTempMaxC powerW avgPowerW powerLimitW energyJ smClockMhz memClockMhz performanceState
+        fanPercent pcieRxBytesPerSec pcieTxBytesPerSec pcieLinkGen pcieLinkGenMax pcieLinkWidth
+        pcieLinkWidthMax throttle eccCorrected eccUncorrected rowRemapsCorrectable
+        rowRemapsUncorrectable rowRemapPending rowRemapFailure xid state ages processes""",
+    records.GpuAges: "sample fiveSeconds minute",
     records.GpuProcess: "pid name memUsedMb kind",
     records.AgentCost: "cpuPercent rssMb sampleMs",
     records.Headline: """providerId timestamp seq cpuPercent ramPercent gpuPercent gpuTemp hottestGpu
