@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
+from qubix_tui.console.braille import ascii_rows, braille_rows
 from qubix_tui.console.fleet import SPARK_COLUMNS, Row, measured
 from qubix_tui.console.format import (
     UNKNOWN,
@@ -26,8 +27,20 @@ from qubix_tui.protocol.records import ProviderState
 Piece = tuple[str, str]
 """Text and the name of its style."""
 
-SortKey = tuple[int, float | str, str, str]
-"""Unknown last, then the value, then name and id, so that the order is one and the same each time."""
+ValueKey = tuple[int, float | str]
+"""Unknown last, then the value."""
+
+SortKey = tuple[ValueKey, ValueKey, str, str]
+"""The value, another, then name and id, so that the order is one and the same each time."""
+
+
+class SortOrder(NamedTuple):
+    """What rows are sorted by."""
+
+    key: str = "trouble"
+    """Of a column."""
+    reverse: bool = False
+
 
 GLYPHS: Final[dict[ProviderState, tuple[str, str, str]]] = {
     ProviderState.AVAILABLE: ("●", "o", "ok"),
@@ -37,10 +50,6 @@ GLYPHS: Final[dict[ProviderState, tuple[str, str, str]]] = {
     ProviderState.OFFLINE: ("○", "x", "stale"),
 }
 """Glyph, its ASCII fallback, and style of each state."""
-
-_SPARKS: Final = "▁▂▃▄▅▆▇▇"
-"""Never the full block: the sparklines of two rows would run into each other."""
-_ASCII_SPARKS: Final = "_.-:=+*#"
 
 
 class Paint(NamedTuple):
@@ -82,11 +91,9 @@ def bar(percent: float, width: int, *, ascii_only: bool) -> str:
 
 
 def sparkline(values: Sequence[float | None], *, ascii_only: bool) -> str:
-    """Give a line of columns for 0 to 100 percent; blank where nothing is known."""
-    glyphs = _ASCII_SPARKS if ascii_only else _SPARKS
-    return "".join(
-        " " if value is None else glyphs[min(7, int(max(0.0, value) / 100 * 8))] for value in values
-    )
+    """Give a line for 0 to 100 percent, two values to a cell; blank where nothing is known."""
+    columns = [None, *values] if len(values) % 2 else values
+    return (ascii_rows if ascii_only else braille_rows)(columns, 1, 100.0)[0]
 
 
 def _text(row_text: Callable[[Row], str], style: str = "value") -> Callable[[Paint, int], Sequence[Piece]]:
@@ -125,14 +132,8 @@ def _draw_use(paint: Paint, width: int) -> Sequence[Piece]:
     return [(bar(use, width - 5, ascii_only=paint.ascii_only), "bar"), (f" {number}", "value")]
 
 
-def _draw_minute(paint: Paint, width: int) -> Sequence[Piece]:
-    minute = paint.row.minute(paint.now)
-    step = -(-SPARK_COLUMNS // max(1, width))
-    peaks = [
-        max((use for use in minute[start : start + step] if use is not None), default=None)
-        for start in range(0, SPARK_COLUMNS, step)
-    ]
-    return [(sparkline(peaks, ascii_only=paint.ascii_only), "spark")]
+def _draw_minute(paint: Paint, _width: int) -> Sequence[Piece]:
+    return [(sparkline(paint.row.minute(paint.now), ascii_only=paint.ascii_only), "spark")]
 
 
 def _draw_vram(paint: Paint, width: int) -> Sequence[Piece]:
@@ -183,7 +184,7 @@ COLUMNS: Final = (
         descending=True,
     ),
     Column("use", "USE", 13, True, _draw_use, lambda row: row.use, descending=True),
-    Column("minute", "60s", SPARK_COLUMNS, False, _draw_minute, lambda row: row.use, descending=True),
+    Column("minute", "60s", SPARK_COLUMNS // 2, False, _draw_minute, lambda row: row.use, descending=True),
     Column(
         "vram",
         "VRAM",
@@ -264,7 +265,6 @@ _NARROW: Final = {
     "name": 14,
     "gpus": 14,
     "use": 10,
-    "minute": SPARK_COLUMNS // 2,
     "vram": 5,
     "job": 8,
 }
@@ -272,7 +272,7 @@ _NARROW: Final = {
 
 _ESSENTIAL: Final = ("trouble", "state", "name", "use", "temp", "age")
 _BY_WORTH: Final = tuple(
-    "vram state trouble cpu ram gpus minute price power job vram minute gpus name job location".split()  # noqa: SIM905
+    "vram state trouble cpu ram gpus minute price power job vram gpus name job location".split()  # noqa: SIM905
 )
 """What is added where there is room, in this order; what is there already, but narrow, is widened."""
 
@@ -280,21 +280,27 @@ GAP: Final = 2
 """Blanks between columns."""
 
 
-def fit(width: int) -> list[tuple[Column, int]]:
+def fit(width: int, wanted: Sequence[str] = ()) -> list[tuple[Column, int]]:
     """Choose the columns for a table so many cells wide, with their widths.
 
     The essential ones come first, in their narrow form; then the others by their worth; then names and bars
     take what is left over.
+
+    Args:
+        width: Cells of the table.
+        wanted: Keys of the columns to show instead, as many as there is room for, from the left.
     """
+    if wanted:
+        return _fit_wanted(width, wanted)
     widths = {key: _NARROW.get(key, BY_KEY[key].width) for key in _ESSENTIAL}
     room = width - sum(widths.values()) - GAP * (len(widths) - 1)
     for key in _BY_WORTH:
         is_new = key not in widths
-        wanted = _NARROW.get(key, BY_KEY[key].width) if is_new else BY_KEY[key].width
-        cost = wanted + GAP if is_new else wanted - widths[key]
+        cells = _NARROW.get(key, BY_KEY[key].width) if is_new else BY_KEY[key].width
+        cost = cells + GAP if is_new else cells - widths[key]
         if room < cost:
             break  # what is worth less must not take its place: a wider table never shows less
-        widths[key] = wanted
+        widths[key] = cells
         room -= cost
     for key, most in (("name", 28), ("gpus", 22), ("use", 24), ("location", 20), ("job", 24)):
         if key in widths and room > 0:
@@ -304,20 +310,45 @@ def fit(width: int) -> list[tuple[Column, int]]:
     return [(column, widths[column.key]) for column in COLUMNS if column.key in widths]
 
 
-def sort_key(column: Column, *, reverse: bool) -> Callable[[Row], SortKey]:
+def _fit_wanted(width: int, wanted: Sequence[str]) -> list[tuple[Column, int]]:
+    shown: list[tuple[Column, int]] = []
+    room = width
+    for key in wanted:
+        column = BY_KEY[key]
+        gap = GAP if shown else 0
+        cells = column.width if column.width + gap <= room else _NARROW.get(key, column.width)
+        if cells + gap > room and shown:
+            break
+        shown.append((column, min(cells, room)))
+        room -= cells + gap
+    return shown
+
+
+def sort_key(order: SortOrder, second: SortOrder) -> Callable[[Row], SortKey]:
     """Give the key to sort rows by; use it with `sorted`, never with its ``reverse``.
 
     Unknown values come last either way.
-    """
-    down = column.descending is not reverse
 
-    def key(row: Row) -> SortKey:
-        value = column.value(row)
+    Args:
+        order: What they are sorted by.
+        second: What those are sorted by that are equal by the first.
+    """
+    value, further = _value_key(order), _value_key(second)
+    return lambda row: (value(row), further(row), row.name, row.record.id)
+
+
+def _value_key(order: SortOrder) -> Callable[[Row], ValueKey]:
+    column = BY_KEY[order.key]
+    down = column.descending is not order.reverse
+    get = column.value
+
+    def key(row: Row) -> ValueKey:
+        value = get(row)
         if value is None:
-            return 1, 0.0, row.name, row.record.id
+            return 1, 0.0
         if isinstance(value, str):
-            return 0, (_mirrored(value) if down else value), row.name, row.record.id
-        return 0, (-value if down else value), row.name, row.record.id
+            return 0, (_mirrored(value) if down else value)
+        return 0, (-value if down else value)
 
     return key
 

@@ -65,6 +65,8 @@ class Row:
     spark: deque[float | None] = field(default_factory=lambda: deque(maxlen=SPARK_COLUMNS))
     spark_step: int = 0
     """Number of the newest step since the epoch."""
+    _trouble: Trouble | None = None
+    _trouble_version: int = -1
 
     @property
     def name(self) -> str:
@@ -87,6 +89,11 @@ class Row:
 
     def trouble(self) -> Trouble | None:
         """Say in a word what is wrong with it; None if nothing is."""
+        if self._trouble_version != self.version:
+            self._trouble, self._trouble_version = self._find_trouble(), self.version
+        return self._trouble
+
+    def _find_trouble(self) -> Trouble | None:
         record, headline = self.record, self.headline
         if record.current_job_id is not None and not record.is_online:
             return Trouble(9, "lost job", "hot")
@@ -148,6 +155,10 @@ class Summary(NamedTuple):
     hottest_style: str
     earning: float
     """Price per hour of all that are busy."""
+    jobs: int
+    """How many have a job."""
+    oldest_at: float | None
+    """Hub time of the oldest of the newest samples of all that are online."""
 
 
 class Fleet:
@@ -214,7 +225,8 @@ class Fleet:
     def summary(self, rows: Iterable[Row] | None = None) -> Summary:
         """Add the fleet up."""
         states = dict.fromkeys(ProviderState, 0)
-        count = simulated = gpus = measured = 0
+        count = simulated = gpus = measured = jobs = 0
+        oldest: float | None = None
         use_sum = earning = 0.0
         hottest: float | None = None
         hottest_row: Row | None = None
@@ -224,10 +236,13 @@ class Fleet:
             states[record.state] += 1
             simulated += record.simulated
             gpus += record.gpu_count or 0
+            jobs += record.current_job_id is not None
             if record.state is ProviderState.BUSY:
                 earning += record.price_per_hour or 0.0
             if headline is None or not record.is_online:
                 continue
+            if oldest is None or (row.sampled_at or 0.0) < oldest:
+                oldest = row.sampled_at
             if headline.gpu_percent is not None:
                 use_sum += headline.gpu_percent * (record.gpu_count or 1)
                 measured += record.gpu_count or 1
@@ -240,7 +255,9 @@ class Fleet:
             hottest_name = f"{hottest_row.name}/{index}" if many and index is not None else hottest_row.name
             style = temperature_style(hottest, hottest_row.headline.temp_slowdown_c)
         use = use_sum / measured if measured else None
-        return Summary(count, states, simulated, gpus, use, hottest, hottest_name, style, earning)
+        return Summary(
+            count, states, simulated, gpus, use, hottest, hottest_name, style, earning, jobs, oldest
+        )
 
     def _take_digest(self, headlines: Iterable[Headline]) -> None:
         for headline in headlines:

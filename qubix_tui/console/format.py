@@ -1,5 +1,6 @@
 """Values as text: fixed words for units, ``—`` for what is not known. No Textual in it."""
 
+import re
 import time
 import unicodedata
 from typing import Final
@@ -11,6 +12,8 @@ HOUR: Final = 3600.0
 DAY: Final = 86400.0
 
 MIB_PER_GIB: Final = 1024.0
+
+_FORM_FACTOR: Final = re.compile(r"[- ](?:SXM\d?|PCIE|NVL)(?:[- ]|$)", re.IGNORECASE)
 
 _REPLACEMENT: Final = "�"
 _HARMFUL_CATEGORIES: Final = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
@@ -155,8 +158,14 @@ def format_gpus(count: int | None, model: str | None) -> str:
         return "no GPU"
     if count is None and model is None:
         return UNKNOWN
-    name = UNKNOWN if model is None else safe(model).removeprefix("NVIDIA ").removeprefix("GeForce ")
+    name = UNKNOWN if model is None else short_model(model)
     return f"{count}× {name}" if count is not None else name
+
+
+def short_model(model: str) -> str:
+    """Give a GPU's model without what all have in common: ``RTX 4090``, ``A100 80GB``, ``RTX 6000 Ada``."""
+    name = safe(model).removeprefix("NVIDIA ").removeprefix("GeForce ")
+    return _FORM_FACTOR.sub(" ", name).replace(" Generation", "").rstrip()
 
 
 def _whole(value: float | None) -> str:

@@ -58,7 +58,7 @@ def trouble(connection: Connection, *, lost_at: float | None, now: float) -> str
             past = f"The hub at {url} stopped answering {age} ago; what you see is from then."
             return f"{past} {_next(connection, now)}"
         case ConnectionState.RECONNECTING:
-            return f"No hub at {url}: {why}. {_next(connection, now)}"
+            return f"No hub at {url}{f': {why}' if why else ''}. {_next(connection, now)}"
         case ConnectionState.DISCONNECTED:
             return f"{why[:1].upper()}{why[1:]}. Mend that, then press r to try again."
         case _:

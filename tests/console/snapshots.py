@@ -71,7 +71,7 @@ class _Looks:
         front = _hex(style.color.triplet.hex) if style.color and style.color.triplet else ""
         back = _hex(style.bgcolor.triplet.hex) if style.bgcolor and style.bgcolor.triplet else ""
         extra = [word for word in ("underline", "reverse", "italic", "dim") if getattr(style, word)]
-        name, letter = self._names.get(front, (front, ""))
+        name, letter = self._names.get(front, (front, "")) if front else ("foreground", "f")
         if back in {"", self._plain_back} and not extra and letter:
             mark = letter.upper() if style.bold else "." if letter == "f" else letter
             if mark != ".":

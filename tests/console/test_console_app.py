@@ -10,12 +10,13 @@ from textual.widgets import Input, Static
 
 from qubix_tui.client import Connection
 from qubix_tui.console.app import QubixApp
+from qubix_tui.console.columns import SortOrder
 from qubix_tui.console.options import Options
 from qubix_tui.console.palette import ConsoleCommands
 from qubix_tui.console.screens.help import HelpScreen
 from qubix_tui.console.screens.provider import ProviderScreen
 from qubix_tui.console.themes import MEANINGS, THEMES
-from qubix_tui.console.widgets.fleet_table import FleetTable, SortOrder
+from qubix_tui.console.widgets.fleet_table import FleetTable
 from qubix_tui.console.widgets.line_panel import LinePanel
 from qubix_tui.console.widgets.news_feed import NewsFeed
 from qubix_tui.hub.access import Access

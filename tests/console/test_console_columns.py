@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from qubix_tui.console.columns import BY_KEY, COLUMNS, GAP, Paint, bar, fit, sort_key, sparkline
+from qubix_tui.console.columns import BY_KEY, COLUMNS, GAP, Paint, SortOrder, bar, fit, sort_key, sparkline
 from qubix_tui.console.fleet import Row
 from qubix_tui.protocol.records import ProviderState
 from tests.console.records import NOW, headline, provider
@@ -62,9 +62,10 @@ def test_bars_have_their_width(percent: float, width: int, ascii_only: bool) -> 
 
 
 def test_sparklines_leave_the_unknown_blank() -> None:
-    """Unknown is blank and zero is the lowest mark."""
-    assert sparkline([None, 0.0, 100.0], ascii_only=False) == " ▁▇"
-    assert sparkline([None, 0.0, 100.0], ascii_only=True) == " _#"
+    """Unknown is blank and zero is the lowest mark; two values to a cell, the last at the right."""
+    assert sparkline([None, None, 0.0, 100.0], ascii_only=False) == " ⣸"
+    assert sparkline([None, None, 0.0, 0.0], ascii_only=True) == " ."
+    assert sparkline([100.0], ascii_only=False) == "⢸"
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -78,15 +79,18 @@ def test_unknown_sorts_last_either_way(key: str, reverse: bool) -> None:
         if number > 1:
             row.measure(headline(f"n{number}", at=NOW + number, gpu_percent=float(number)))
         rows.append(row)
-    known = [column.value(row) is not None for row in sorted(rows, key=sort_key(column, reverse=reverse))]
+    known = [
+        column.value(row) is not None
+        for row in sorted(rows, key=sort_key(SortOrder(key, reverse), SortOrder()))
+    ]
     assert known == sorted(known, reverse=True)
 
 
 def test_texts_sort_both_ways() -> None:
     """Names sort up and, reversed, down; a prefix comes before, then after, what it begins."""
     rows = [Row(provider(name)) for name in ("b", "a", "ab", "c")]
-    up = sorted(rows, key=sort_key(BY_KEY["name"], reverse=False))
-    down = sorted(rows, key=sort_key(BY_KEY["name"], reverse=True))
+    up = sorted(rows, key=sort_key(SortOrder("name"), SortOrder()))
+    down = sorted(rows, key=sort_key(SortOrder("name", True), SortOrder()))
     assert [row.name for row in up] == ["a", "ab", "b", "c"]
     assert [row.name for row in down] == ["c", "b", "ab", "a"]
 
@@ -101,11 +105,31 @@ def test_at_80_columns_trouble_has_its_word() -> None:
     assert {column.key: cells for column, cells in fit(78)}["trouble"] >= len("! GPU lost")
 
 
-def test_a_narrow_minute_keeps_its_peaks() -> None:
-    """Two steps in one cell show the higher of the two."""
+def test_equals_are_sorted_by_what_was_chosen_before() -> None:
+    """By state, and those of one state by use; those of one use by name."""
+    rows = []
+    for name, state, use in (("d", "busy", 50), ("c", "busy", 50), ("b", "available", 10), ("a", "busy", 90)):
+        row = Row(provider(name, ProviderState(state)))
+        row.measure(headline(name, gpu_percent=float(use)))
+        rows.append(row)
+    ordered = sorted(rows, key=sort_key(SortOrder("state"), SortOrder("use")))
+    assert [row.name for row in ordered] == ["b", "a", "c", "d"]
+
+
+@pytest.mark.parametrize("width", [1, 10, 40, 80, 200])
+def test_wanted_columns_stand_in_their_order(width: int) -> None:
+    """What a person asks for is there from the left, as far as there is room, and never wider than that."""
+    wanted = ["temp", "name", "use", "age"]
+    shown = fit(width, wanted)
+    assert [column.key for column, _ in shown] == wanted[: len(shown)]
+    assert sum(cells for _, cells in shown) + GAP * (len(shown) - 1) <= width
+    assert shown
+
+
+def test_the_minute_shows_each_step() -> None:
+    """Twelve steps in six cells."""
     row = Row(provider())
     row.measure(headline(at=NOW, gpu_percent=100.0))
     row.measure(headline(at=NOW + 5, gpu_percent=0.0))
     paint = Paint(row, NOW + 5, ascii_only=False)
-    assert BY_KEY["minute"].draw(paint, 12)[0][0].strip() == "▇▁"
-    assert BY_KEY["minute"].draw(paint, 6)[0][0].strip() == "▇"
+    assert BY_KEY["minute"].draw(paint, 6)[0][0] == "     ⣇"

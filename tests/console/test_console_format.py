@@ -91,3 +91,20 @@ def test_text_from_outside_is_harmless(text: str) -> None:
     assert not {"\x1b", "\n", "\r", "\x9b", "\u202e", "\u2066"} & set(shown)
     for before, after in zip(text, shown, strict=True):
         assert after in {before, "�"}
+
+
+@pytest.mark.parametrize(
+    ("model", "short"),
+    [
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("NVIDIA A100-SXM4-80GB", "A100 80GB"),
+        ("NVIDIA A100-PCIE-40GB", "A100 40GB"),
+        ("NVIDIA H100 NVL", "H100"),
+        ("NVIDIA RTX 6000 Ada Generation", "RTX 6000 Ada"),
+        ("Tesla V100-SXM2-32GB", "Tesla V100 32GB"),
+        ("NVIDIA H200", "H200"),
+    ],
+)
+def test_models_are_called_what_people_call_them(model: str, short: str) -> None:
+    """What all have in common, and how a GPU is mounted, goes."""
+    assert fmt.short_model(model) == short

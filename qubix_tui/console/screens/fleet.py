@@ -1,6 +1,6 @@
 """The fleet: the screen that the console opens on."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import ClassVar, Final
 
@@ -10,14 +10,16 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widgets import Static
 
-from qubix_tui.console.columns import BY_KEY, COLUMNS
+from qubix_tui.console.columns import BY_KEY, COLUMNS, SortOrder
 from qubix_tui.console.command import Command
 from qubix_tui.console.fleet_export import fleet_table
 from qubix_tui.console.format import safe
 from qubix_tui.console.query_eval import values_of
 from qubix_tui.console.saving import Table
 from qubix_tui.console.screens.base import ConsoleScreen
-from qubix_tui.console.widgets.fleet_table import FleetTable, SortOrder
+from qubix_tui.console.screens.fleet_actions import ask_to_remove, listed, removable
+from qubix_tui.console.screens.pick import Choice, PickScreen
+from qubix_tui.console.widgets.fleet_table import FleetTable
 from qubix_tui.console.widgets.key_line import KeyLine
 from qubix_tui.console.widgets.news_feed import NewsFeed
 from qubix_tui.console.widgets.preview import Preview
@@ -29,6 +31,9 @@ SIDE_WIDTH: Final = 150
 BELOW_HEIGHT: Final = 40
 """From which size on the preview stands beside or below the table."""
 
+TALL_HEIGHT: Final = 30
+"""From here on there is room for tiles and for several events."""
+
 SORTABLE: Final = tuple(column.key for column in COLUMNS if column.key not in {"minute", "location"})
 
 
@@ -36,12 +41,37 @@ class FleetScreen(ConsoleScreen):
     """The live table of all providers, what is wrong first."""
 
     VIEW = "fleet"
+    CHANGES: ClassVar[frozenset[str]] = frozenset({"remove"})
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter", key_display="/", id="fleet.filter", tooltip="Filter the table"),
         Binding("s", "sort", "sort", id="fleet.sort", tooltip="Sort by the next column (or click on a head)"),
-        Binding("R", "reverse", "reverse", id="fleet.reverse", tooltip="Turn the order round"),
-        Binding("escape", "clear", "clear", show=False, id="fleet.clear", tooltip="Clear the filter"),
+        Binding("R", "reverse", "reverse", show=False, id="fleet.reverse", tooltip="Turn the order round"),
+        *(
+            Binding(
+                str(number),
+                f"sort_place({number})",
+                show=False,
+                id=f"fleet.sort-{number}",
+                tooltip="Sort by that column, counted from the left; again turns it round",
+            )
+            for number in range(1, 10)
+        ),
+        Binding("x", "act", "actions", id="fleet.act", tooltip="What can be done with the marked providers"),
+        Binding("m", "marked", "marked", show=False, id="fleet.marked", tooltip="Show the marked ones alone"),
+        Binding(
+            "delete",
+            "remove",
+            "remove",
+            show=False,
+            key_display="del",
+            id="fleet.remove",
+            tooltip="Have the hub forget an offline provider",
+        ),
+        Binding("Y", "copy_rows", "copy rows", show=False, id="fleet.copy-rows", tooltip="Copy whole rows"),
+        Binding(
+            "escape", "clear", "clear", show=False, id="fleet.clear", tooltip="Clear the marks, or the filter"
+        ),
     ]
 
     def __init__(self) -> None:
@@ -64,9 +94,19 @@ class FleetScreen(ConsoleScreen):
         yield NewsFeed(ascii_only=app.ascii_only)
         yield KeyLine(ascii_only=app.ascii_only)
 
+    @property
+    def table(self) -> FleetTable:
+        """The table."""
+        return self.query_one(FleetTable)
+
+    @property
+    def bar(self) -> QueryBar:
+        """The line with the query."""
+        return self.query_one(QueryBar)
+
     def on_mount(self) -> None:
         """Begin at the table."""
-        self.query_one(FleetTable).focus()
+        self.table.focus()
 
     def on_screen_resume(self) -> None:
         """Whoever came or went meanwhile is to be seen at once."""
@@ -78,32 +118,81 @@ class FleetScreen(ConsoleScreen):
         width, height = self.size
         self.set_class(width >= SIDE_WIDTH, "-side")
         self.set_class(width < SIDE_WIDTH and height >= BELOW_HEIGHT, "-below")
-        self.set_class(height >= 30, "-tall")
+        self.set_class(height >= TALL_HEIGHT, "-tall")
 
     def action_filter(self) -> None:
         """Go to the filter."""
-        self.query_one(QueryBar).edit()
+        self.bar.edit()
 
     def action_sort(self) -> None:
         """Sort by the next column."""
-        table = self.query_one(FleetTable)
-        place = SORTABLE.index(table.order.key) if table.order.key in SORTABLE else -1
+        key = self.table.order.key
+        place = SORTABLE.index(key) if key in SORTABLE else -1
         self.sort_by(SORTABLE[(place + 1) % len(SORTABLE)])
 
+    def action_sort_place(self, number: int) -> None:
+        """Sort by the column at a place, counted from 1 at the left."""
+        keys = self.table.column_keys
+        if number <= len(keys):
+            self.table.sort_by(keys[number - 1])
+
     def sort_by(self, key: str) -> None:
-        """Sort by a column."""
-        self.query_one(FleetTable).order = SortOrder(key)
-        self._show_count()
+        """Sort by a column, in its usual direction."""
+        self.table.order = SortOrder(key)
 
     def action_reverse(self) -> None:
         """Turn the order round."""
-        table = self.query_one(FleetTable)
-        table.order = SortOrder(table.order.key, not table.order.reverse)
+        self.table.sort_by(self.table.order.key)
+
+    def action_marked(self) -> None:
+        """Show the marked ones alone, or all again."""
+        table = self.table
+        if not table.marked:
+            self.notify("Nothing is marked: space marks a provider.", markup=False)
+        table.shows_marked = bool(table.marked) and not table.shows_marked
         self._show_count()
 
+    def action_act(self) -> None:
+        """Ask what to do with the selected providers."""
+        rows = self.table.selection
+        if not rows:
+            return
+        names = "\n".join(row.name for row in rows)
+        ids = "\n".join(row.record.id for row in rows)
+        copy = self.console_app.copy
+        choices: list[Choice[Callable[[], object]]] = [
+            Choice("n", "copy the names", partial(copy, names)),
+            Choice("i", "copy the ids", partial(copy, ids)),
+            Choice("r", "copy the rows", self.action_copy_rows),
+        ]
+        if self.table.marked:
+            shows = "show all again" if self.table.shows_marked else "show these alone"
+            choices.append(Choice("m", shows, self.action_marked))
+            choices.append(Choice("c", "clear the marks", partial(self.table.mark, set())))
+        gone = removable(rows)
+        if gone and not self.console_app.is_read_only:
+            choices.append(Choice("d", f"remove {listed(gone)} (offline)", self.action_remove))
+
+        def chosen(do: Callable[[], object] | None) -> None:
+            if do is not None:
+                do()
+
+        self.app.push_screen(PickScreen(listed(rows), choices), chosen)
+
+    def action_remove(self) -> None:
+        """Ask whether the hub is to forget the selected providers."""
+        ask_to_remove(self.console_app, self.table.selection)
+
+    def action_copy_rows(self) -> None:
+        """Copy the selected rows, with their head, for a spreadsheet."""
+        table = fleet_table(self.table.selection)
+        rows = [["" if value is None else str(value) for value in row] for row in table.rows]
+        self.console_app.copy("\n".join("\t".join(line) for line in [table.columns, *rows]))
+
     def copied(self) -> str:
-        """Give the selected provider's id, or, where there is none, the command that adds one."""
-        return self.query_one(FleetTable).cursor_id or self.console_app.agent_command
+        """Give the ids of the selected providers, or, where there is none, the command that adds one."""
+        ids = [row.record.id for row in self.table.selection]
+        return "\n".join(ids) or self.console_app.agent_command
 
     def commands(self) -> Iterable[Command]:
         """Give the columns to sort by."""
@@ -112,23 +201,26 @@ class FleetScreen(ConsoleScreen):
 
     def saved(self) -> Table:
         """Give the rows that the table has now, in their order."""
-        table = self.query_one(FleetTable)
-        return fleet_table(table.fleet.rows[key] for key in table.ids if key in table.fleet.rows)
+        rows = self.table.fleet.rows
+        return fleet_table(rows[key] for key in self.table.ids if key in rows)
 
     def action_clear(self) -> None:
-        """Clear the filter, and go back to the table."""
-        self.query_one(QueryBar).ask("")
-        self.query_one(FleetTable).focus()
+        """Clear the marks; where there are none, the filter."""
+        if self.table.marked:
+            self.table.mark(set())
+        else:
+            self.bar.ask("")
+        self.table.focus()
 
     @on(QueryBar.Changed)
-    def _filter_changed(self, event: QueryBar.Changed) -> None:
-        self.query_one(FleetTable).show_only(event.predicate)
+    def _query_changed(self, event: QueryBar.Changed) -> None:
+        self.table.show_only(event.predicate)
         self._show_count()
         self._show_body()
 
     @on(QueryBar.Left)
-    def _filter_left(self) -> None:
-        self.query_one(FleetTable).focus()
+    def _query_left(self) -> None:
+        self.table.focus()
 
     @on(FleetTable.Opened)
     def _open(self, event: FleetTable.Opened) -> None:
@@ -138,9 +230,13 @@ class FleetScreen(ConsoleScreen):
     def _cursor_moved(self) -> None:
         self._show_preview()
 
+    @on(FleetTable.Changed)
+    def _table_changed(self) -> None:
+        self._show_count()
+
     def flush(self) -> None:
         """Paint what changed since the last time, where it can be seen."""
-        app, table = self.console_app, self.query_one(FleetTable)
+        app, table = self.console_app, self.table
         changed, members = app.fleet.take_changes()
         self._members_changed |= members
         if self._members_changed and (self._ticks == 0 or not table.ids):
@@ -161,24 +257,23 @@ class FleetScreen(ConsoleScreen):
         if self._ticks % 2 == 0 or app.is_paused:
             return
         is_past = not app.is_live
-        table = self.query_one(FleetTable)
-        table.is_past = is_past
+        self.table.is_past = is_past
         self._sort()
-        table.refresh_ages()
+        self.table.refresh_ages()
         if app.fleet.is_loaded:  # before, nothing is known: no sums, rather than sums of nothing
             self.query_one(SummaryBar).show(app.fleet_summary(), app.fleet.now(), stale=is_past)
         self._show_preview()
 
     def pause_changed(self) -> None:
         """Hold the table's picture too, or let it go on."""
-        self.query_one(FleetTable).fleet = self.console_app.picture
+        self.table.fleet = self.console_app.picture
         self._members_changed = True
         self._ticks = 0
         super().pause_changed()
 
     def _sort(self) -> None:
         self._members_changed = False
-        self.query_one(FleetTable).sort_rows()
+        self.table.sort_rows()
         self._show_count()
         self._show_body()
 
@@ -195,9 +290,10 @@ class FleetScreen(ConsoleScreen):
 
     def _show_body(self) -> None:
         """Show the table, or a sentence where it would be empty."""
-        table = self.query_one(FleetTable)
-        words = "" if table.ids else self._empty_words()
-        self.set_class(bool(words), "-empty")
+        words = "" if self.table.ids else self._empty_words()
+        if self.has_class("-empty") is not bool(words):
+            self.set_class(bool(words), "-empty")
+            self.refresh_bindings()
         if words:
             self._write("#empty", words)
 
@@ -205,7 +301,7 @@ class FleetScreen(ConsoleScreen):
         app = self.console_app
         trouble = app.trouble()
         if app.fleet.rows:
-            return f"Nothing matches {safe(self.query_one(QueryBar).query_text)}.\n\nEsc clears the filter."
+            return f"Nothing matches {safe(self.bar.query_text)}.\n\nEsc clears the filter."
         if trouble is not None:
             return trouble
         if not app.fleet.is_loaded:
@@ -217,15 +313,16 @@ class FleetScreen(ConsoleScreen):
         )
 
     def _show_count(self) -> None:
-        table, total = self.query_one(FleetTable), len(self.console_app.fleet.rows)
+        table, total = self.table, len(self.console_app.picture.rows)
         if not total:
-            self.query_one(QueryBar).show_count("")
+            self.bar.show_count("")
             return
         shown = len(table.ids)
-        title = _title(table.order.key)
+        marked = f"{len(table.marked)} marked · " if table.marked else ""
         turned = ", reversed" if table.order.reverse else ""
         count = f"{shown} of {total}" if shown != total else f"{total}"
-        self.query_one(QueryBar).show_count(f"{count}, by {title}{turned}")
+        words = f"{marked}{count}, by {_title(table.order.key)}{turned}"
+        self.bar.show_count(words.replace(" · ", ", ") if self.console_app.ascii_only else words)
 
     def _write(self, selector: str, words: str) -> None:
         """Put words on the screen if they are not there already: each change costs a layout."""
@@ -239,7 +336,7 @@ class FleetScreen(ConsoleScreen):
     def _show_preview(self) -> None:
         if not (self.has_class("-side") or self.has_class("-below")):
             return
-        app, table = self.console_app, self.query_one(FleetTable)
+        app, table = self.console_app, self.table
         row = app.picture.rows.get(table.cursor_id) if table.cursor_id is not None else None
         self.query_one(Preview).show(row, app.picture.now(), stale=not app.is_live)
 

@@ -1,11 +1,8 @@
 """The live table of the fleet, by the line API: it costs what the rows in view cost, not the fleet."""
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
-from rich.cells import cell_len, set_cell_size
-from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
@@ -14,27 +11,12 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from qubix_tui.console.columns import BY_KEY, GAP, Column, Paint, Piece, fit, sort_key
-from qubix_tui.console.fleet import Fleet
+from qubix_tui.console.columns import SortOrder, fit, sort_key
+from qubix_tui.console.fleet import Fleet, Row
 from qubix_tui.console.query_eval import Predicate
-from qubix_tui.console.widgets.line_panel import TO_ASCII
+from qubix_tui.console.widgets.row_painter import Look, RowPainter
 
 HEAD_LINES = 1
-CACHED_STRIPS = 512
-
-
-class SortOrder(NamedTuple):
-    """What the table is sorted by."""
-
-    key: str = "trouble"
-    reverse: bool = False
-
-
-class _Cached(NamedTuple):
-    version: int
-    second: int
-    selected: bool
-    strip: Strip
 
 
 class FleetTable(ScrollView, can_focus=True):
@@ -55,12 +37,15 @@ class FleetTable(ScrollView, can_focus=True):
         Binding("home", "jump(0)", "Top", show=False, id="fleet.top", tooltip="The first provider"),
         Binding("end", "jump(-1)", "End", show=False, id="fleet.end", tooltip="The last provider"),
         Binding("enter", "open", "open", id="fleet.open", tooltip="Everything about the selected provider"),
+        Binding("space", "mark", "mark", id="fleet.mark", tooltip="Mark the provider for an action"),
+        Binding("ctrl+a", "mark_all", "mark all", show=False, id="fleet.mark-all", tooltip="Mark all shown"),
     ]
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "table--head",
         "table--sorted",
         "table--cursor",
+        "table--mark",
         "table--name",
         "table--value",
         "table--label",
@@ -74,10 +59,13 @@ class FleetTable(ScrollView, can_focus=True):
     }
 
     order: reactive[SortOrder] = reactive(SortOrder(), init=False)
-    """What the rows are sorted by."""
+    """What the rows are sorted by; what was chosen before decides between equals."""
 
     is_past: reactive[bool] = reactive(False, init=False)
     """Whether everything is shown as of the past: the hub is gone."""
+
+    shows_marked: reactive[bool] = reactive(False, init=False)
+    """Whether the marked ones alone are shown."""
 
     class Opened(Message):
         """A provider was chosen."""
@@ -93,22 +81,27 @@ class FleetTable(ScrollView, can_focus=True):
             super().__init__()
             self.provider_id = provider_id
 
+    class Changed(Message):
+        """Others are marked, or the order is another."""
+
     def __init__(self, fleet: Fleet, *, ascii_only: bool = False, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self.fleet = fleet
         """What it shows, as it is or as it was when the picture was paused."""
-        self._ascii_only = ascii_only
+        self.wanted_columns: Sequence[str] = ()
+        """Keys of the columns to show, the most wanted first; empty for the usual ones."""
+        self.marked: set[str] = set()
+        """Ids of the marked providers."""
+        self._painter = RowPainter(
+            lambda name: self.get_component_rich_style(f"table--{name}"), ascii_only=ascii_only
+        )
+        self._second = SortOrder("name")
         self._predicate: Predicate | None = None
         self._ids: list[str] = []
         self._places: dict[str, int] = {}
         self._cursor_id: str | None = None
         self._is_chosen = False
         """Whether a person put the cursor where it is: until then it rests on the first row."""
-        self._columns: list[tuple[Column, int]] = []
-        self._strips: dict[str, _Cached] = {}
-        self._styles: dict[tuple[str, bool], Style] = {}
-        self.painted_rows = 0
-        """How many rows were drawn since the start: a measure of work."""
 
     @property
     def ids(self) -> Sequence[str]:
@@ -120,6 +113,22 @@ class FleetTable(ScrollView, can_focus=True):
         """The selected provider."""
         return self._cursor_id
 
+    @property
+    def selection(self) -> list[Row]:
+        """What an action is about: the marked rows, or else the one under the cursor, in their order."""
+        chosen = self.marked or {self._cursor_id or ""}
+        return [self.fleet.rows[key] for key in self._ids if key in chosen and key in self.fleet.rows]
+
+    @property
+    def painted_rows(self) -> int:
+        """How many rows were drawn since the start: a measure of work."""
+        return self._painter.painted
+
+    @property
+    def column_keys(self) -> list[str]:
+        """The columns that are shown, from the left."""
+        return [column.key for column, _ in self._painter.columns]
+
     def show_only(self, predicate: Predicate | None) -> None:
         """Show the rows that fulfil a predicate; None shows all."""
         self._predicate = predicate
@@ -127,32 +136,29 @@ class FleetTable(ScrollView, can_focus=True):
 
     def sort_rows(self) -> None:
         """Filter and sort anew. The cursor stays on its provider."""
-        rows = self.fleet.rows.values()
-        predicate = self._predicate
-        chosen = list(rows) if predicate is None else [row for row in rows if predicate(row)]
-        chosen.sort(key=sort_key(BY_KEY[self.order.key], reverse=self.order.reverse))
+        self.marked &= self.fleet.rows.keys()
+        chosen = [row for row in self.fleet.rows.values() if self._is_shown(row)]
+        chosen.sort(key=sort_key(self.order, self._second))
         ids = [row.record.id for row in chosen]
         if ids == self._ids:
             return
         was_visible = self._is_cursor_visible()
         old_place = self._places.get(self._cursor_id or "", 0)
-        self._ids = ids
+        old_ids, self._ids = self._ids, ids
         self._places = {provider_id: place for place, provider_id in enumerate(ids)}
-        self._strips = {key: cached for key, cached in self._strips.items() if key in self._places}
-        self.virtual_size = Size(self.size.width, len(ids) + HEAD_LINES)
+        if len(old_ids) != len(ids):
+            self.virtual_size = Size(self.size.width, len(ids) + HEAD_LINES)
         if not self._is_chosen:
             self._select(ids[0] if ids else None)
         elif self._cursor_id not in self._places:
             self._select(ids[min(old_place, len(ids) - 1)] if ids else None)
         if was_visible:
             self._show_cursor()
-        self.refresh()
+        self._refresh_moved(old_ids)
 
     def refresh_rows(self, provider_ids: set[str]) -> None:
         """Paint the rows of some providers anew, those that are in view."""
-        top = self.scroll_offset.y
-        for y in range(HEAD_LINES, self.size.height):
-            place = top + y - HEAD_LINES
+        for y, place in self._lines():
             if place >= len(self._ids):
                 break
             if self._ids[place] in provider_ids:
@@ -160,7 +166,7 @@ class FleetTable(ScrollView, can_focus=True):
 
     def refresh_ages(self) -> None:
         """Paint the rows in view anew: a second has passed."""
-        self.refresh_rows(set(self._ids[self.scroll_offset.y : self.scroll_offset.y + self.size.height]))
+        self.refresh_rows({self._ids[place] for _, place in self._lines() if place < len(self._ids)})
 
     def select(self, provider_id: str) -> None:
         """Move the cursor to a provider, if it is in the table."""
@@ -168,6 +174,24 @@ class FleetTable(ScrollView, can_focus=True):
             self._is_chosen = True
             self._select(provider_id)
             self._show_cursor()
+
+    def mark(self, provider_ids: set[str]) -> None:
+        """Mark these, and no others."""
+        changed = self.marked ^ provider_ids
+        self.marked = set(provider_ids)
+        self.refresh_rows(changed)
+        if self.shows_marked:
+            self.shows_marked = bool(self.marked)
+            self.sort_rows()
+        self.post_message(self.Changed())
+
+    def sort_by(self, key: str) -> None:
+        """Sort by a column; by the same again turns the order round."""
+        self.order = SortOrder(key, key == self.order.key and not self.order.reverse)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """Offer to open and to mark only where there is something to."""
+        return bool(self._ids) or action not in {"open", "mark", "mark_all"}
 
     def action_move(self, step: int) -> None:
         """Move the cursor by so many rows."""
@@ -186,37 +210,51 @@ class FleetTable(ScrollView, can_focus=True):
         if self._cursor_id is not None:
             self.post_message(self.Opened(self._cursor_id))
 
-    def watch_order(self) -> None:
+    def action_mark(self) -> None:
+        """Mark the selected provider, or take its mark away, and go on to the next."""
+        if self._cursor_id is not None:
+            chosen = self._cursor_id
+            self.action_move(1)
+            self.mark(self.marked ^ {chosen})
+
+    def action_mark_all(self) -> None:
+        """Mark all that the table shows."""
+        self.mark(set(self._ids))
+
+    def watch_order(self, old: SortOrder, new: SortOrder) -> None:
         """Sort anew."""
-        self._strips.clear()
+        if old.key != new.key:
+            self._second = old
         self.sort_rows()
         self.refresh()
+        self.post_message(self.Changed())
 
     def watch_is_past(self) -> None:
         """Paint everything in the colours of the past, or of the present again."""
-        self._strips.clear()
         self.refresh()
+
+    def watch_shows_marked(self) -> None:
+        """Show the marked ones alone, or all again."""
+        self.sort_rows()
 
     def notify_style_update(self) -> None:
         """Paint everything in the colours of another theme."""
         super().notify_style_update()
-        self._styles.clear()
-        self._strips.clear()
+        self._painter.forget()
 
     def on_resize(self, event: events.Resize) -> None:
         """Choose the columns for the new width."""
-        self._columns = fit(event.size.width - 2)
-        self._strips.clear()
+        self._painter.columns = fit(event.size.width - 2, self.wanted_columns)
+        self._painter.forget()
         self.virtual_size = Size(event.size.width, len(self._ids) + HEAD_LINES)
         self._show_cursor()
 
     def on_click(self, event: events.Click) -> None:
         """Sort by the head that was clicked, or select the row; a second click opens it."""
         if event.y < HEAD_LINES:
-            key = self._column_at(event.x)
+            key = self._painter.column_at(event.x)
             if key is not None:
-                same = key == self.order.key
-                self.order = SortOrder(key, same and not self.order.reverse)
+                self.sort_by(key)
             return
         place = self.scroll_offset.y + event.y - HEAD_LINES
         if place < len(self._ids):
@@ -228,93 +266,31 @@ class FleetTable(ScrollView, can_focus=True):
         """Give one line for the compositor."""
         width = self.size.width
         if y < HEAD_LINES:
-            return self._head(width)
+            return self._painter.head(width, self.order)
         place = self.scroll_offset.y + y - HEAD_LINES
-        if place >= len(self._ids):
+        # One may have left since the last sorting.
+        row = self.fleet.rows.get(self._ids[place]) if place < len(self._ids) else None
+        if row is None:
             return Strip.blank(width, self.rich_style)
-        return self._row(self._ids[place], width)
+        provider_id = row.record.id
+        look = Look(provider_id == self._cursor_id, provider_id in self.marked, self.is_past)
+        return self._painter.row(row, self.fleet.now(), width, look)
 
-    def _head(self, width: int) -> Strip:
-        plain, chosen = self._style("head", selected=False), self._style("sorted", selected=False)
-        segments = [Segment(" ", plain)]
-        for number, (column, cells) in enumerate(self._columns):
-            if number:
-                segments.append(Segment(" " * GAP, plain))
-            is_sorted = column.key == self.order.key
-            title = column.title if len(column.title) <= cells else ""
-            if is_sorted and cells > len(title):
-                down = column.descending is not self.order.reverse
-                title += ("v" if down else "^") if self._ascii_only else ("↓" if down else "↑")
-            title = title.rjust(cells) if column.right else title.ljust(cells)
-            segments.append(Segment(title[:cells], chosen if is_sorted else plain))
-        return Strip(segments).adjust_cell_length(width, plain)
+    def _is_shown(self, row: Row) -> bool:
+        if self.shows_marked and row.record.id not in self.marked:
+            return False
+        return self._predicate is None or self._predicate(row)
 
-    def _row(self, provider_id: str, width: int) -> Strip:
-        row = self.fleet.rows.get(provider_id)
-        if row is None:  # it left since the last sorting
-            return Strip.blank(width, self.rich_style)
-        now = self.fleet.now()
-        selected = provider_id == self._cursor_id
-        second = int(now * 2)
-        cached = self._strips.get(provider_id)
-        if cached is not None and cached[:3] == (row.version, second, selected):
-            return cached.strip
-        self.painted_rows += 1
-        past = self.is_past or row.is_stale(now)
-        paint = Paint(row, now, self._ascii_only)
-        base = self._style("value", selected=selected)
-        segments = [Segment("▎" if selected and not self._ascii_only else ">" if selected else " ", base)]
-        for number, (column, cells) in enumerate(self._columns):
-            if number:
-                segments.append(Segment(" " * GAP, base))
-            keep = column.key in {"trouble", "state"} and not self.is_past
-            pieces = column.draw(paint, cells)
-            segments += self._cell(pieces, cells, column.right, selected=selected, past=past and not keep)
-        strip = Strip(segments).adjust_cell_length(width, base)
-        if len(self._strips) >= CACHED_STRIPS:
-            self._strips.clear()
-        self._strips[provider_id] = _Cached(row.version, second, selected, strip)
-        return strip
+    def _lines(self) -> list[tuple[int, int]]:
+        """Give the lines in view, each with the place in the order that it shows."""
+        top = self.scroll_offset.y
+        return [(y, top + y - HEAD_LINES) for y in range(HEAD_LINES, self.size.height)]
 
-    def _cell(
-        self, pieces: Sequence[Piece], cells: int, right: bool, *, selected: bool, past: bool
-    ) -> list[Segment]:
-        segments: list[Segment] = []
-        room = cells
-        for text, name in pieces:
-            style = self._style("stale" if past else name, selected=selected)
-            shown = self._cut(text, room)
-            segments.append(Segment(shown.translate(TO_ASCII) if self._ascii_only else shown, style))
-            room -= cell_len(shown)
-        blank = Segment(" " * room, self._style("value", selected=selected))
-        return [blank, *segments] if right else [*segments, blank]
-
-    def _cut(self, text: str, room: int) -> str:
-        if cell_len(text) <= room:
-            return text
-        return set_cell_size(text, room - 1) + ("~" if self._ascii_only else "…") if room > 0 else ""
-
-    def _style(self, name: str, *, selected: bool) -> Style:
-        style = self._styles.get((name, selected))
-        if style is None:
-            style = self.get_component_rich_style(f"table--{name}")
-            if selected:
-                cursor = self.get_component_rich_style("table--cursor")
-                if cursor.reverse:
-                    # Several colours turned round would be a row of patches.
-                    style = self._style("value", selected=False) + Style(reverse=True, bold=style.bold)
-                else:
-                    style += Style(bgcolor=cursor.bgcolor)
-            self._styles[name, selected] = style
-        return style
-
-    def _column_at(self, x: int) -> str | None:
-        start = 1
-        for column, cells in self._columns:
-            if start <= x < start + cells + GAP:
-                return column.key
-            start += cells + GAP
-        return None
+    def _refresh_moved(self, old_ids: Sequence[str]) -> None:
+        """Paint the lines in view that show another provider than before."""
+        for y, place in self._lines():
+            if old_ids[place : place + 1] != self._ids[place : place + 1]:
+                self.refresh(Region(0, y, self.size.width, 1))
 
     def _move_to(self, place: int) -> None:
         if self._ids:

@@ -16,6 +16,7 @@ from qubix_tui.console.format import safe
 from qubix_tui.console.query_complete import Proposal, proposals
 from qubix_tui.console.query_eval import FIELDS, Predicate, read
 from qubix_tui.console.query_syntax import QueryError
+from qubix_tui.console.widgets.tiles import cut
 
 MARK_CELLS = 2
 """Width of the mark before the query."""
@@ -159,6 +160,6 @@ class QueryBar(Vertical):
         start = MARK_CELLS + cell_len(before) - int(self._input.scroll_offset.x)
         carets = "^" * max(1, cell_len(self._input.value[error.start : error.end]))
         room = self.size.width - 2
-        if start + len(carets) + 1 + len(words) <= room or start < len(words) + 1:
+        if start + len(carets) + 1 + len(words) <= room or start < room / 2:
             return Text(f"{' ' * max(0, start)}{carets} {words}", no_wrap=True, overflow="ellipsis")
-        return Text(f"{words.rjust(start - 1)} {carets}", no_wrap=True, overflow="ellipsis")
+        return Text(f"{cut(words, start - 1).rjust(start - 1)} {carets}", no_wrap=True, overflow="ellipsis")
