@@ -3,16 +3,14 @@
 import difflib
 import inspect
 import json
-import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from qubix_tui.protocol.checks import printable
+from qubix_tui.settings.document import Document
+from qubix_tui.settings.document import read as read_document
 from qubix_tui.settings.schema import LONGEST_SHOWN, Given, Schema, Setting, SettingsError, shown
-
-MAX_FILE_BYTES: Final = 64 * 1024
 
 
 def read(schema: Schema[Any], path: Path) -> dict[str, Given]:
@@ -21,25 +19,8 @@ def read(schema: Schema[Any], path: Path) -> dict[str, Given]:
     Raises:
         SettingsError: It can't be read, or holds anything but settings.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError:
-        raise SettingsError(
-            f"there is no {path}; `{schema.command} init {path}` writes one to begin with"
-        ) from None
-    except OSError as error:
-        raise SettingsError(f"can't read {path}: {error.strerror}") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise SettingsError(
-            f"{path} has more than {MAX_FILE_BYTES // 1024} KiB; that is no {schema.file_name}"
-        )
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise SettingsError(f"{path} line {line}: TOML is UTF-8, and a byte there is not") from None
-    given = parse(schema, text, str(path))
+    document = read_document(path, file_name=schema.file_name, init=f"{schema.command} init")
+    given = _settings(schema, document)
     return {key: _beside(path, one) if key in schema.paths else one for key, one in given.items()}
 
 
@@ -54,11 +35,13 @@ def parse(schema: Schema[Any], text: str, name: str) -> dict[str, Given]:
     Raises:
         SettingsError: It is no TOML, or holds anything but settings.
     """
-    document = _document(text, name)
-    lines = _lines_of_keys(schema, text)
+    return _settings(schema, Document(text, name))
+
+
+def _settings(schema: Schema[Any], document: Document) -> dict[str, Given]:
     given = {}
-    for path, value in _keys(schema, document):
-        origin = f"{name} line {lines[path]}"
+    for path, value in _keys(schema, document.content):
+        origin = document.origin(path)
         key = ".".join(path)
         if len(path) != 2 or key not in schema.settings:
             raise SettingsError(f"{origin}: {_unknown(schema, path, value)}")
@@ -101,18 +84,6 @@ def _commented(setting: Setting) -> str:
     return f"{note}#{name} = {toml_value(value)}\n"
 
 
-def _document(text: str, name: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        what, _, place = str(error).rpartition(" (at ")
-        line = re.match(r"line (\d+)", place)
-        number = line[1] if line else text.count("\n") + 1
-        raise SettingsError(f"{name} line {number}: no TOML: {printable(what, LONGEST_SHOWN)}") from None
-    except (ValueError, RecursionError):
-        raise SettingsError(f"{name} holds a number, or tables in tables, beyond all measure") from None
-
-
 def _keys(schema: Schema[Any], document: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Give table and name with the value; what is no table of ours by its one name."""
     for table, content in document.items():
@@ -121,29 +92,6 @@ def _keys(schema: Schema[Any], document: Mapping[str, Any]) -> Iterator[tuple[tu
                 yield (table, name), value
         else:
             yield (table,), content
-
-
-def _lines_of_keys(schema: Schema[Any], text: str) -> dict[tuple[str, ...], int]:
-    """Tell on which line each key of a valid document was set.
-
-    A statement may span lines, so the document is read line by line further: a key that is there for the
-    first time was set by the statement that begins after the last part that could be read.
-    """
-    found: dict[tuple[str, ...], int] = {}
-    lines = text.replace("\r\n", "\n").split("\n")
-    begin = None
-    for number, line in enumerate(lines, 1):
-        if begin is None and (not line.strip() or line.lstrip().startswith("#")):
-            continue
-        begin = begin or number
-        try:
-            document = tomllib.loads("\n".join(lines[:number]))
-        except ValueError:
-            continue
-        for path, _ in _keys(schema, document):
-            found.setdefault(path, begin)
-        begin = None
-    return found
 
 
 def _unknown(schema: Schema[Any], path: tuple[str, ...], value: object) -> str:

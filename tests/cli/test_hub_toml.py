@@ -16,8 +16,9 @@ from qubix_tui.hub.engine.local import LocalEngine
 from qubix_tui.hub.limits import Limits
 from qubix_tui.hub.outbox import DEFAULT_BOUND
 from qubix_tui.settings import toml
+from qubix_tui.settings.document import MAX_FILE_BYTES
 from qubix_tui.settings.schema import SettingsError
-from qubix_tui.settings.toml import MAX_FILE_BYTES, toml_value
+from qubix_tui.settings.toml import toml_value
 
 SETTINGS = HUB.settings
 parse, read, template = partial(toml.parse, HUB), partial(toml.read, HUB), partial(toml.template, HUB)
