@@ -78,7 +78,8 @@ def start(launch: Launch, work: str, cgroup: Cgroup | None) -> "subprocess.Popen
     Raises:
         StartFailed: It can't be started.
     """
-    user = identity(launch.user)
+    # Of a container, the engine's own program is started here; it sees to the user and limits of the job.
+    user = None if launch.sandbox == "container" else identity(launch.user)
     entrance = None
     if cgroup is not None:
         with contextlib.suppress(OSError):
@@ -112,7 +113,8 @@ def _reason(error: Exception) -> str:
 
 def _preparation(launch: Launch, user: Identity | None, entrance: int | None) -> Callable[[], None]:
     """Give what the child does between fork and exec. All that may fail by itself was done before."""
-    limits = _resource_limits(launch.limits, os.getuid() if user is None else user.uid)
+    chosen = Limits() if launch.sandbox == "container" else launch.limits
+    limits = _resource_limits(chosen, os.getuid() if user is None else user.uid)
     cores = _cores(launch.limits.cpu_cores)
     supervisor = os.getpid()
 

@@ -1,4 +1,4 @@
-"""What a job is shut into: the command line that shuts it in. `agent.jobs.sandbox_test` tries it out.
+"""What a job is shut into: the command line that shuts it in. `agent.jobs.selftest` tries it out.
 
 What each kind keeps from a job, and what it does not, is in ``docs/workloads.md``.
 """
@@ -97,7 +97,7 @@ def _bubblewrap(launch: Launch, directory: Path) -> list[str]:
     for path in launch.read_only:
         argv += ["--ro-bind", path, path]
     # Last, for a path that may be read can hold one of them.
-    argv += _empty(_outermost([_qubix_home(), *SECRETS]), unless_beneath=() if launch.read_only else homes)
+    argv += _empty(_outermost([qubix_home(), *SECRETS]), unless_beneath=() if launch.read_only else homes)
     if launch.network:
         argv += _resolver()
     argv += ["--bind", str(directory), str(directory), "--chdir", str(directory)]
@@ -123,7 +123,8 @@ def _is_beneath(path: str, other: str) -> bool:
     return path == other or path.startswith(f"{other}/")
 
 
-def _qubix_home() -> str:
+def qubix_home() -> str:
+    """Where QUBIX_HOME is, whether it is there or not."""
     return os.environ.get("QUBIX_HOME") or platformdirs.user_state_dir("qubix", appauthor=False)
 
 
@@ -162,10 +163,35 @@ def _container(launch: Launch, directory: Path) -> list[str]:
     for path in launch.read_only:
         argv += ["--volume", f"{path}:{path}:ro"]
     argv += ["--volume", f"{directory}:{directory}", "--workdir", str(directory)]
+    own = _engine_environment()
     for name in sorted(launch.env):
-        # The value is taken from the environment: a command line can be read by everybody.
-        argv += ["--env", name]
-    return [*argv, launch.image, *launch.argv]
+        if name in own:
+            # The image knows best where its programs are; nothing else of these is a secret.
+            argv += [] if name == "PATH" else ["--env", f"{name}={launch.env[name]}"]
+        else:
+            # Its value comes from the environment: everybody can read a command line.
+            argv += ["--env", name]
+    return [
+        "/usr/bin/env",
+        *(f"{name}={value}" for name, value in own.items()),
+        *argv,
+        launch.image,
+        *launch.argv,
+    ]
+
+
+def _engine_environment() -> dict[str, str]:
+    """What the engine's own program has to find, which is not what the job is to see."""
+    names = (
+        "PATH",
+        "HOME",
+        "XDG_RUNTIME_DIR",
+        "XDG_CONFIG_HOME",
+        "XDG_DATA_HOME",
+        "DOCKER_HOST",
+        "CONTAINER_HOST",
+    )
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _container_limits(launch: Launch) -> list[str]:
@@ -177,6 +203,10 @@ def _container_limits(launch: Launch) -> list[str]:
         argv += ["--cpus", str(limits.cpu_cores)]
     if limits.max_processes is not None:
         argv += ["--pids-limit", str(limits.max_processes)]
+    if limits.cpu_seconds is not None:
+        argv += ["--ulimit", f"cpu={limits.cpu_seconds}"]
+    if limits.open_files is not None:
+        argv += ["--ulimit", f"nofile={limits.open_files}"]
     return argv
 
 
