@@ -112,6 +112,25 @@ class SensorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     cpu_temperature: Annotated[bool, Meta(description="The temperature of the CPU package.")] = True
 
 
+class JobSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may be run here, and as whom. `qubix-agent workloads list` says what comes of it."""
+
+    workloads_file: Annotated[
+        Text | None,
+        Meta(
+            description="Without it: workloads.toml in QUBIX_HOME, if there.",
+            examples=["/etc/qubix/workloads.toml"],
+        ),
+    ] = None
+    user: Annotated[
+        Text | None,
+        Meta(
+            description="Whom jobs run as, where the agent runs as root. Without it: nobody.",
+            examples=["qubix-jobs"],
+        ),
+    ] = None
+
+
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of ``agent.toml``."""
 
@@ -120,6 +139,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     gpus: GpuSettings = GpuSettings()
     sampling: SamplingSettings = SamplingSettings()
     sensors: SensorSettings = SensorSettings()
+    jobs: JobSettings = JobSettings()
 
 
 FLAGS: Final = {
@@ -192,7 +212,7 @@ AGENT: Final = Schema(
     heading=_HEADING,
     flags=FLAGS,
     environment=ENVIRONMENT,
-    paths=frozenset({"hub.token_file", "hub.ca_file"}),
+    paths=frozenset({"hub.token_file", "hub.ca_file", "jobs.workloads_file"}),
     checks={
         "hub.url": check_url,
         "hub.proxy": check_proxy,

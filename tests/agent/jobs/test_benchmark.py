@@ -18,7 +18,7 @@ from agent.jobs.benchmark.figures import Figure
 from agent.jobs.benchmark.processor import cache_bytes, cores, throughput
 from agent.jobs.benchmark.progress import Progress, Stage
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MIB = 1024 * 1024
 
 
