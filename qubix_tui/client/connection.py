@@ -316,7 +316,7 @@ class Connection:
                 proxy=self._proxy,
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, it is said, and dialled again
-            return explain_exception(error, self._address, token=self._token is not None)
+            return explain_exception(error, self._address, token=self._token is not None, proxy=self._proxy)
         self._session = Session(
             link,
             dialled_at=dialled_at,

@@ -7,9 +7,10 @@ import ssl
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
-from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.exceptions import InvalidHandshake, InvalidProxyStatus, InvalidStatus, ProxyError
 
 from qubix_tui.client.address import Address
 from qubix_tui.protocol.errors import CloseCode
@@ -53,19 +54,41 @@ class Failure:
     fresh: bool = False
 
 
-def explain_exception(error: Exception, address: Address, *, token: bool) -> Failure:
+def explain_exception(
+    error: Exception, address: Address, *, token: bool, proxy: str | None = None
+) -> Failure:
     """Say why an attempt failed.
 
     Args:
         error: What dialling raised.
         address: What was dialled.
         token: Whether a token was shown.
+        proxy: The proxy that was to be gone through, if any.
     """
+    if isinstance(error, ProxyError):
+        return Failure(_proxy_sentence(error, address), unreachable=True)
     if isinstance(error, InvalidStatus):
         return _explain_status(error, address, token=token)
     if isinstance(error, InvalidHandshake | EOFError):
         return Failure(f"what answers at {address.place} is not a WebSocket server", unreachable=True)
+    if proxy is not None and isinstance(error, TimeoutError):
+        return Failure(f"{address.place} did not answer in time through the proxy", unreachable=True)
+    if proxy is not None and not isinstance(error, ssl.SSLError):
+        # Nothing but the proxy was dialled.
+        return Failure(f"the proxy: {_network_sentence(error, _proxy_address(proxy))}", unreachable=True)
     return Failure(_network_sentence(error, address), unreachable=True)
+
+
+def _proxy_address(proxy: str) -> Address:
+    parts = urlsplit(proxy)
+    secure = parts.scheme == "https"
+    return Address(proxy, parts.hostname or "", parts.port or (443 if secure else 80), secure)
+
+
+def _proxy_sentence(error: ProxyError, address: Address) -> str:
+    if isinstance(error, InvalidProxyStatus):
+        return f"the proxy does not let through to {address.place} (HTTP {error.response.status_code})"
+    return "what answers at the proxy's address is no HTTP proxy"
 
 
 def _network_sentence(error: Exception, address: Address) -> str:

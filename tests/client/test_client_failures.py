@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidMessage, InvalidStatus, InvalidUpgrade
+from websockets.exceptions import (
+    InvalidMessage,
+    InvalidProxyMessage,
+    InvalidProxyStatus,
+    InvalidStatus,
+    InvalidUpgrade,
+)
 from websockets.http11 import Response
 
 from qubix_tui.client import check_url
@@ -25,6 +31,38 @@ def explain(error: Exception, *, token: bool = False) -> Failure:
 def status(code: int, body: bytes = b"") -> InvalidStatus:
     """A handshake answered with an HTTP status."""
     return InvalidStatus(Response(code, "", Headers(), body))
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            ConnectionRefusedError(errno.ECONNREFUSED, "x"),
+            "the proxy: nothing listens at proxy.test:3128 (connection refused)",
+        ),
+        (
+            socket.gaierror(-2, "Name or service not known"),
+            "the proxy: the host name proxy.test is not known (Name or service not known)",
+        ),
+        (TimeoutError(), "hub.test:3001 did not answer in time through the proxy"),
+        (
+            InvalidProxyStatus(Response(403, "", Headers(), b"")),
+            "the proxy does not let through to hub.test:3001 (HTTP 403)",
+        ),
+        (InvalidProxyMessage("x"), "what answers at the proxy's address is no HTTP proxy"),
+        (
+            ssl.SSLCertVerificationError(1, "x"),
+            "the certificate of hub.test:3001 is not trusted: ",
+        ),
+        (InvalidMessage("x"), "what answers at hub.test:3001 is not a WebSocket server"),
+    ],
+)
+def test_a_proxy_is_told_from_the_hub(error: Exception, sentence: str) -> None:
+    """What the proxy did is not said of the hub, and the other way round."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        error.verify_message = ""
+    failure = explain_exception(error, ADDRESS, token=False, proxy="http://proxy.test:3128")
+    assert (failure.sentence, failure.unreachable) == (sentence, True)
 
 
 @pytest.mark.parametrize(
