@@ -69,6 +69,20 @@ class TargetFinder:
         url, local = home.credentials_for(url, Role.PROVIDER, home=self._directory)
         return Target(url, self._given_token() or own or local, self._transport)
 
+    def token_origin(self) -> str | None:
+        """Say where the token comes from that `find` gives, in words; None where there is none.
+
+        Raises as `find` does.
+        """
+        if self._token_file is not None:
+            return str(self._token_file)
+        if os.environ.get("QUBIX_TOKEN"):
+            return "QUBIX_TOKEN"
+        token, enrolled = self.find().token, enrolment.kept(self._directory / "agent")
+        if token is None:
+            return None
+        return "the enrollment" if enrolled and enrolled.token == token else "the local hub's own"
+
     def _given_token(self) -> str | None:
         if self._token_file is not None:
             try:

@@ -4,7 +4,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from agent.cli import config, enroll, owner, run, sample, workloads
+from agent.cli import config, doctor, enroll, owner, run, sample, workloads
 from agent.cli.common import EXIT_FAILED, EXIT_INTERRUPTED, CommandError, Parser, RawFormatter, complain
 from agent.state import StateError
 from qubix_tui import __version__
@@ -18,6 +18,7 @@ examples:
   qubix-agent enroll --hub wss://hub.example.org     trade a code of that hub's operator for a token, once
   qubix-agent config init                            write a commented agent.toml, which it reads at its start
   qubix-agent workloads list                         what a hub may have run here, and what not and why
+  qubix-agent doctor                                 whether this machine can serve, and what to do where not
   qubix-agent pause --reason "I need it myself"      take the machine back; resume offers it again
   qubix-agent sample                                 what this machine tells, now, without a hub
 
@@ -29,7 +30,7 @@ exit codes: 0 done, or ended as asked · 1 can't run (another agent uses the sam
 2 wrong usage or settings · 3 no agent answers · 130 Ctrl-C
 """
 
-SUBCOMMANDS = (enroll, config, workloads, owner, sample)
+SUBCOMMANDS = (enroll, config, doctor, workloads, owner, sample)
 
 
 def build_parser() -> Parser:

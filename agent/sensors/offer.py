@@ -38,9 +38,15 @@ class Offer:
 
     def includes(self, gpu: GpuMetrics) -> bool:
         """Whether a GPU is offered, by itself or, a MIG instance, with the whole that it is a part of."""
-        return self._all or bool({str(gpu.index), gpu.uuid, gpu.parent_uuid} & self._names)
+        return self._all or not self._names.isdisjoint(_names_of(gpu))
 
     def missing(self, gpus: Iterable[GpuMetrics]) -> list[str]:
         """Give what is offered and is none of these GPUs."""
-        there = {name for gpu in gpus for name in (str(gpu.index), gpu.uuid)}
+        there = {name for gpu in gpus for name in _names_of(gpu)}
         return sorted(self._names - there)
+
+
+def _names_of(gpu: GpuMetrics) -> Iterable[str]:
+    """By what an owner may offer it; the driver numbers whole GPUs only."""
+    number = gpu.index if gpu.parent_index is None else gpu.parent_index
+    return filter(None, (str(number), gpu.uuid, gpu.parent_uuid))

@@ -30,6 +30,10 @@ def test_by_number_by_uuid_or_all() -> None:
     assert [Offer(["GPU-a"]).includes(gpu) for gpu in (first, second)] == [True, False]
     assert [Offer(["all", 7]).includes(gpu) for gpu in (first, second)] == [True, True]
     assert not Offer([]).includes(first)
+    part = GpuMetrics(index=1, uuid="MIG-c", parent_index=0, parent_uuid="GPU-a")
+    assert [Offer([choice]).includes(part) for choice in (0, 1, "GPU-a", "MIG-c", "GPU-b")] == [
+        *(True, False, True, True, False)
+    ]
     assert Offer([0, "GPU-b", 7, "GPU-x"]).missing([first, second]) == ["7", "GPU-x"]
     assert Offer().missing([]) == []
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime as dt
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -29,11 +30,11 @@ def authority(tmp_path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def tls_hub(home: Path, name: str = "127.0.0.1") -> Iterator[str]:
+def tls_hub(home: Path, name: str = "127.0.0.1", *, not_after: dt.datetime | None = None) -> Iterator[str]:
     """Run a hub whose certificate, of the private authority, is for ``name``; gives its address."""
     home.mkdir(exist_ok=True)
     chain, key = home / "tls.pem", home / "tls.key"
-    issued = AUTHORITY.issue_cert(name)
+    issued = AUTHORITY.issue_cert(name, not_after=not_after)
     issued.private_key_pem.write_to_path(key)
     chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     with hub_process(home, "--tls-cert", str(chain), "--tls-key", str(key)) as (_, url):
