@@ -153,6 +153,12 @@ int nvmlSystemGetDriverVersion(char *out, unsigned size) {
     return give_text(code, text, out, size);
 }
 
+int nvmlSystemGetNVMLVersion(char *out, unsigned size) {
+    char text[1024];
+    int code = ask(__func__, "nvml", text);
+    return give_text(code, text, out, size);
+}
+
 int nvmlSystemGetCudaDriverVersion_v2(int *version) {
     char text[1024];
     int code = ask(__func__, "cuda", text);
@@ -265,6 +271,10 @@ int nvmlDeviceGetTemperatureThreshold(void *device, int kind, unsigned *degrees)
     const char *const names[] = {"shutdown", "slowdown", "memTempMax"};
     if (kind < 0 || kind > 2) return INVALID_ARGUMENT;
     return give_unsigned(__func__, device, names[kind], degrees);
+}
+
+int nvmlDeviceGetPersistenceMode(void *device, unsigned *mode) {
+    return give_unsigned(__func__, device, "persistence", mode);
 }
 
 int nvmlDeviceGetPerformanceState(void *device, int *state) {

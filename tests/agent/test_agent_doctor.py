@@ -218,15 +218,18 @@ def look(nvml: FakeNvml, *offer: int | str) -> list[Finding]:
 
 def test_gpus_that_answer(nvml: FakeNvml) -> None:
     """Driver and library by version; of each GPU that is offered what it does not tell, and why."""
-    nvml.set_gpu(1, fan=f"!{NO_PERMISSION}")
+    nvml.set_system(nvml="13.580.65.06")
+    nvml.set_gpu(0, persistence="1")
+    nvml.set_gpu(1, fan=f"!{NO_PERMISSION}", persistence="0")
     driver, big, small = (finding for finding in look(nvml) if finding.check in {"driver", "gpu 0", "gpu 1"})
-    assert driver.seen.startswith("driver 580.65.06, NVML ")
-    assert driver.seen.endswith("CUDA 13.0")
+    assert driver.seen == "driver 580.65.06, NVML 13.580.65.06, CUDA 13.0"
     assert (big.check, big.state) == ("gpu 0", State.OK)
     assert big.seen.startswith("NVIDIA H200, ")
     assert (small.check, small.state) == ("gpu 1", State.WARN)
     assert "powerW" in small.seen
     assert "fanPercent (no permission)" in small.seen
+    persistence = [finding.state for finding in look(nvml) if finding.check == "persistence"]
+    assert persistence == [State.OK, State.WARN]
     assert [found.check for found in look(nvml, SMALL["uuid"]) if found.check.startswith("gpu")] == ["gpu 1"]
 
 
