@@ -94,7 +94,7 @@ class Link:
         self._unsent: Sample | None = None
         self._update: asyncio.Task[None] | None = None
         self.sent = 0
-        """How many samples were sent, the late ones too."""
+        """How many samples were sent whole; late ones are headlines."""
         self._backlog = backlog if backlog is not None else Backlog()
         self._late: list[Kept] = []
         self._late_timer: asyncio.TimerHandle | None = None
@@ -227,7 +227,6 @@ class Link:
         if not self._connection.send(METRICS, data):
             self._end_late()
             return
-        self.sent += 1
         self._late.pop()
         if self._late:
             self._late_timer = asyncio.get_running_loop().call_later(LATE_EVERY_SECONDS, self._send_late)
