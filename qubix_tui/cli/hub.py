@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qubix_tui import home
-from qubix_tui.cli import hub_config, logs
-from qubix_tui.cli.common import EXIT_FAILED, CommandError, RawFormatter
+from qubix_tui.cli import hub_backup, hub_config, logs
+from qubix_tui.cli.common import EXIT_FAILED, CommandError, Parser, RawFormatter
 from qubix_tui.protocol import DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ examples:
   qubix hub --host 0.0.0.0 --tls-cert tls.pem --tls-key tls.key
   qubix hub --host 0.0.0.0 --insecure  for other machines, without TLS (a trusted network only)
   qubix hub config init                write a commented hub.toml, which it reads when it starts
+  qubix hub backup FILE                copy its database while it runs
 
 Each flag has a setting in hub.toml, and goes before it. SIGTERM or Ctrl-C lets clients leave (the second
 one ends at once); SIGHUP reads the TLS files again.
@@ -42,6 +43,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_access(parser)
     parser.add_argument("--data", metavar="DIR", type=Path, help="its data (default: $QUBIX_HOME/hub)")
     parser.add_argument(
+        "--retention",
+        metavar="DAYS",
+        type=float,
+        help="how long finished jobs and their logs are kept (default: 30)",
+    )
+    parser.add_argument(
         "--drain-seconds",
         metavar="SECONDS",
         type=float,
@@ -50,7 +57,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="(default: info)")
     parser.add_argument("--log-format", choices=("text", "json"), help="(default: text)")
     parser.set_defaults(run=run)
-    hub_config.add_config_parser(parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    hub_config.add_config_parser(commands)
+    hub_backup.add_backup_parser(commands)
 
 
 def _add_listening(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = hub_config.hub_config(settings)
     assert settings.storage.data is not None  # hub_config.apply knows where
     with locked_data(Path(settings.storage.data)) as data:
-        engine = local_engine(data, settings.storage)
+        engine = local_engine(data, settings)
         access = local_access(config, directory)
         try:
             hub = Hub(config, access=access, engine=engine)

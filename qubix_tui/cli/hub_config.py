@@ -7,12 +7,11 @@ import argparse
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from qubix_tui import home
-from qubix_tui.cli.common import Parser
 from qubix_tui.settings.commands import ConfigCommands
 
 if TYPE_CHECKING:
@@ -54,6 +53,7 @@ def apply(
 def hub_config(settings: "Settings") -> "HubConfig":
     """Give what of the settings is the hub's own."""
     from qubix_tui.hub.config import HubConfig
+    from qubix_tui.hub.job_state import JobSettings
     from qubix_tui.hub.limits import Limits
 
     listen, tls, access = settings.listen, settings.tls, settings.access
@@ -72,12 +72,12 @@ def hub_config(settings: "Settings") -> "HubConfig":
         outbox_bytes=limits.pop("outbox_bytes"),
         limits=Limits(**limits),
         drain_seconds=settings.shutdown.drain_seconds,
+        jobs=JobSettings(**msgspec.structs.asdict(settings.jobs)),
     )
 
 
-def add_config_parser(parser: argparse.ArgumentParser) -> None:
+def add_config_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add ``config`` below `qubix hub`."""
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     ConfigCommands(FILE_NAME, _schema, lambda arguments: apply(arguments, home.home_dir())).add_parser(
         commands, examples=EXAMPLES
     )

@@ -14,6 +14,7 @@ from qubix_tui.cli.hub_config import FILE_NAME
 from qubix_tui.hub import addresses
 from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.framed_connection import READ_LIMIT
+from qubix_tui.hub.job_state import MIN_LEASE_SECONDS
 from qubix_tui.hub.limits import Limits
 from qubix_tui.hub.outbox import DEFAULT_BOUND
 from qubix_tui.hub.proxies import TrustedProxies
@@ -108,9 +109,38 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(
             ge=16 * 1024 * 1024,
             le=2**40,
-            description="Size of the database beyond which the oldest events are dropped.",
+            description="Size of the database, beside what jobs may take, beyond which the oldest events are "
+            "dropped.",
         ),
     ] = 256 * 1024 * 1024
+
+
+class Jobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the hub waits for agents, and how long finished jobs are kept."""
+
+    lease_seconds: Annotated[
+        float,
+        Meta(
+            ge=MIN_LEASE_SECONDS,
+            le=86_400,
+            description="How long an agent may run a job without being heard. A tenth of it, 30 s at most, "
+            "before its end the job ends by itself; as long after it another attempt may begin.",
+        ),
+    ] = _HUB.jobs.lease_seconds
+    accept_seconds: Annotated[
+        float, Meta(ge=1, le=600, description="How long an agent may take to answer an assignment.")
+    ] = _HUB.jobs.accept_seconds
+    retention_days: Annotated[
+        float, Meta(gt=0, le=36_500, description="How long a finished job and its log are kept.")
+    ] = _HUB.jobs.retention_days
+    retention_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024 * 1024,
+            le=2**40,
+            description="What finished jobs and their logs may take together; the oldest go first.",
+        ),
+    ] = _HUB.jobs.retention_bytes
 
 
 class ClientLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -187,6 +217,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tls: Tls = Tls()
     access: AccessRules = AccessRules()
     storage: Storage = Storage()
+    jobs: Jobs = Jobs()
     limits: ClientLimits = ClientLimits()
     log: Log = Log()
     shutdown: Shutdown = Shutdown()
@@ -204,6 +235,7 @@ FLAGS = {
     "no_anonymous": "access.anonymous",
     "trusted_proxy": "access.trusted_proxies",
     "data": "storage.data",
+    "retention": "jobs.retention_days",
     "log_level": "log.level",
     "log_format": "log.format",
     "drain_seconds": "shutdown.drain_seconds",

@@ -11,10 +11,14 @@ from qubix_tui.cli.common import CommandError
 from qubix_tui.protocol.tokens import Role
 
 if TYPE_CHECKING:
-    from qubix_tui.cli.hub_settings import Storage
+    from qubix_tui.cli.hub_settings import Settings
     from qubix_tui.hub.access import Access
     from qubix_tui.hub.config import HubConfig
     from qubix_tui.hub.engine.base import Engine
+
+
+DATABASE = "hub.sqlite3"
+"""The hub's database, in its data directory."""
 
 
 class DataLocked(CommandError):
@@ -53,23 +57,23 @@ def locked_data(directory: Path) -> Iterator[Path]:
         lock.release()
 
 
-def local_engine(data: Path, bounds: "Storage | None" = None) -> "Engine":
+def local_engine(data: Path, settings: "Settings | None" = None) -> "Engine":
     """Give the store of a hub whose data directory is ``data``; opened by the hub's start.
 
     Args:
         data: The directory.
-        bounds: How much history is kept; None for the engine's own defaults.
+        settings: How much history is kept, beside the jobs; None for the defaults.
     """
+    from qubix_tui.cli.hub_settings import Settings
     from qubix_tui.hub.engine.local import LocalEngine
 
-    path = data / "hub.sqlite3"
-    if bounds is None:
-        return LocalEngine(path)
+    settings = settings or Settings()
+    bounds = settings.storage
     return LocalEngine(
-        path,
+        data / DATABASE,
         max_events=bounds.events_per_channel,
         max_age=bounds.max_age_seconds,
-        max_bytes=bounds.max_bytes,
+        max_bytes=bounds.max_bytes + settings.jobs.retention_bytes,
     )
 
 

@@ -4,7 +4,20 @@ import sys
 from collections.abc import Sequence
 
 from qubix_tui import __version__
-from qubix_tui.cli import console, demo, enroll, hub, providers, simulate, stats, token, watch, web
+from qubix_tui.cli import (
+    console,
+    demo,
+    enroll,
+    hub,
+    jobs,
+    providers,
+    simulate,
+    stats,
+    submit,
+    token,
+    watch,
+    web,
+)
 from qubix_tui.cli.common import (
     EXIT_CODES,
     EXIT_FAILED,
@@ -24,12 +37,14 @@ examples:
   qubix --hub wss://hub.example.org    the console, on another hub
   qubix hub --port 4000                a hub alone
   qubix providers --json               who is there, for scripts
+  qubix submit benchmark --follow      run something there, and look on
+  qubix jobs                           what runs, waits, and is over
   qubix watch marketplace provider:*   events as they come, one JSON document a line
 
 {EXIT_CODES}
 """
 
-SUBCOMMANDS = (demo, hub, providers, stats, watch, web, simulate, token, enroll)
+SUBCOMMANDS = (demo, hub, providers, submit, jobs, stats, watch, web, simulate, token, enroll)
 
 
 def build_parser() -> Parser:

@@ -45,6 +45,12 @@ RETRY_SECONDS: Final = 1.0
 
 MAX_RETRY_SECONDS: Final = 60.0
 
+_BY_REASON: Final[dict[JobReason | None, Input]] = {
+    JobReason.UNKILLABLE: Input.UNKILLABLE,
+    # Not by itself, so it may well be what somebody who cancelled it wanted.
+    JobReason.LEASE_EXPIRED: Input.STOPPED,
+    JobReason.AGENT_RESTARTED: Input.STOPPED,
+}
 _FINISH: Final = {"completed": Input.COMPLETED, "failed": Input.FAILED, "cancelled": Input.STOPPED}
 
 
@@ -180,8 +186,9 @@ class JobRules:
                 f"a result has at most {MAX_RESULT_BYTES} bytes; this one has {size}",
                 field="data.result",
             )
-        unkillable = reason_word(report.reason) is JobReason.UNKILLABLE
-        given = Input.UNKILLABLE if unkillable else _FINISH[report.status]
+        given = _FINISH[report.status]
+        if given is not Input.COMPLETED:
+            given = _BY_REASON.get(reason_word(report.reason), given)
         return self.end(live, given, report.reason, report.result)
 
     def end(

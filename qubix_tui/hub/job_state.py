@@ -41,6 +41,10 @@ _MICROS: Final = 1_000_000
 _MS_PER_HOUR: Final = 3_600_000
 
 
+MIN_LEASE_SECONDS: Final = 6.0
+"""A shorter lease would leave no time to renew it, and to end what runs before it is over."""
+
+
 class JobSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long the hub waits for agents, and how long it keeps what is over.
 
