@@ -95,7 +95,7 @@ def test_the_figures_are_this_machine_s(tmp_path: Path) -> None:
 def test_progress_grows_to_the_end(tmp_path: Path) -> None:
     """Each line of progress is one JSON object, none is behind the one before, and the last says 100."""
     progress = tmp_path / "progress"
-    done = run_benchmark(tmp_path, "--seconds", "2", "--disk-mb", "8", QUBIX_PROGRESS=str(progress))
+    done = run_benchmark(tmp_path, "--seconds", "1", "--disk-mb", "8", QUBIX_PROGRESS=str(progress))
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in progress.read_text().splitlines()]
     values = [line["progress"] for line in lines]
@@ -116,7 +116,7 @@ def test_a_directory_in_memory_is_no_disk(tmp_path: Path) -> None:
     directory = shared / f"qubix-test-{os.getpid()}"
     directory.mkdir()
     try:
-        done = run_benchmark(directory, "--seconds", "1", "--disk-mb", "4")
+        done = run_benchmark(directory, "--seconds", "0.4", "--disk-mb", "4")
     finally:
         directory.rmdir()
     assert any("no disk" in note for note in json.loads(done.stdout)["notes"])
@@ -131,7 +131,7 @@ def test_a_disk_without_room_is_said(tmp_path: Path) -> None:
             pytest.skip("no disk here is small enough")
     else:
         directory, size = tmp_path, free + 1024
-    done = run_benchmark(directory, "--seconds", "1", "--disk-mb", str(size))
+    done = run_benchmark(directory, "--seconds", "0.4", "--disk-mb", str(size))
     result = json.loads(done.stdout)
     assert figures_of(result)["disk_write"] is None
     assert figures_of(result)["sha256"] is not None
