@@ -61,6 +61,7 @@ def measure(directory: Path, megabytes: int, progress: Progress, seconds: float)
     where = f"{filesystem}, blocks of {BLOCK_BYTES >> 20} MiB"
     notes = []
     if filesystem in _IN_MEMORY:
+        how = "from memory"
         notes.append(f"the working directory is in memory ({filesystem}): the disk figures are of no disk")
     elif how is None:
         notes.append("the file system reads through the page cache alone: part of disk_read is of memory")
