@@ -51,6 +51,11 @@ class AlertDesk:
             case JobStateChanged(job=job) if event.channel in {None, channels.MARKETPLACE}:
                 self._note(self.alerts.look_at_job(job, now))
 
+    @property
+    def has_fresh(self) -> bool:
+        """Whether anything was found since `take_fresh` was called."""
+        return bool(self._fresh)
+
     def take_fresh(self) -> list[Alert]:
         """Give what was found since the last call."""
         fresh, self._fresh = self._fresh, []

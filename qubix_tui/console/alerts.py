@@ -70,8 +70,10 @@ class Alert:
     rings: bool
     provider_id: str | None = None
     job_id: str | None = None
+    is_moment: bool = False
+    """Whether it is over as soon as it is told: a job that failed."""
     ended: float | None = None
-    """When it was over; None where it is not, or where a moment is all it has (a job that failed)."""
+    """When it was over; None where it is not."""
 
 
 @dataclass(slots=True)
@@ -188,6 +190,7 @@ class Alerts:
             text=safe(text),
             style=rule.style,
             rings=rule.rings,
+            is_moment=isinstance(rule, JobRule),
             provider_id=provider_id,
             job_id=job_id,
         )

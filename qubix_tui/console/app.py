@@ -14,10 +14,14 @@ from typing import ClassVar, Final
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
+from textual.notifications import SeverityLevel
 
 from qubix_tui.client import CONSOLE, Connection, ConnectionState
 from qubix_tui.console import link_words
-from qubix_tui.console.fleet import Fleet, News, Summary
+from qubix_tui.console.alert_desk import AlertDesk
+from qubix_tui.console.alerts import Alerts, default_rules
+from qubix_tui.console.event_log import EventLog, Kind
+from qubix_tui.console.fleet import Fleet, Summary
 from qubix_tui.console.format import format_age, safe
 from qubix_tui.console.link_words import Words
 from qubix_tui.console.options import Options
@@ -29,12 +33,18 @@ from qubix_tui.console.screens.pick import Choice, PickScreen
 from qubix_tui.console.themes import DEFAULT_THEME, THEMES, variables_for
 from qubix_tui.console.views import BY_NAME, VIEWS
 from qubix_tui.protocol import channels
+from qubix_tui.protocol.events import Event
 from qubix_tui.protocol.tokens import Role
 
 DIGEST_SECONDS: Final = 1.0
 """How often the hub sends the fleet's headline metrics."""
 
 NOTICE_SECONDS: Final = 12.0
+
+ALERT_DELAY_SECONDS: Final = 0.3
+FLASH_SECONDS: Final = 0.8
+MOST_TOASTS: Final = 3
+"""Alerts that come together and are told one by one; of more than these the last, and how many."""
 
 KEY_WORDS: Final = {
     "enter": "enter",
@@ -117,8 +127,7 @@ class QubixApp(App[None]):
         super().__init__(ansi_color="NO_COLOR" in os.environ)
         self.url = url
         self.options = options
-        self.connection = Connection(url, token=token, retry=CONSOLE)
-        self.fleet = Fleet(self.connection.hub_time)
+        self.learn_from(Connection(url, token=token, retry=CONSOLE))
         self.monotonic = time.monotonic
         self.trail = Trail(Place(self.DEFAULT_MODE))
         self._notices = notices
@@ -127,10 +136,19 @@ class QubixApp(App[None]):
         self._was_open = False
         self._summary: tuple[float, Summary] | None = None
         self._frozen: Fleet | None = None
+        self._alerts_wait = False
         self._end_state: Callable[[], None] = lambda: None
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = DEFAULT_THEME
+
+    def learn_from(self, connection: Connection) -> None:
+        """Begin empty books on what a hub will say. Before the app runs."""
+        self.connection = connection
+        self.fleet = Fleet(connection.hub_time)
+        self.event_log = EventLog(self.fleet)
+        self.alerts = Alerts(list(default_rules().values()))
+        self.alert_desk = AlertDesk(self.alerts, self.fleet, self.event_log)
 
     @property
     def ascii_only(self) -> bool:
@@ -213,8 +231,9 @@ class QubixApp(App[None]):
             self.say(notice)
         if self._news is not None:
             self.set_interval(1.0, self._ask_for_news)
-        self.connection.on("*", self.fleet.take)
+        self.connection.on("*", self._take)
         self._end_state = self.connection.on_state(self._on_connection_state)
+        self.connection.on_gap(self._on_gap)
         self.connection.subscribe(channels.MARKETPLACE, snapshot=True, digest=DIGEST_SECONDS)
         await self.connection.start()
 
@@ -225,7 +244,7 @@ class QubixApp(App[None]):
 
     def say(self, sentence: str) -> None:
         """Tell the user something: in a corner for a while, and among the events for good."""
-        self.fleet.tell(News(self.fleet.now(), None, sentence, "warn"))
+        self.event_log.tell(Kind.HUB, sentence, "warn")
         self.notify(safe(sentence), timeout=NOTICE_SECONDS, markup=False)
 
     def copy(self, text: str) -> None:
@@ -270,6 +289,10 @@ class QubixApp(App[None]):
     def open_provider(self, provider_id: str) -> None:
         """Show one provider."""
         self.go(Place("fleet", provider_id))
+
+    def open_job(self, job_id: str) -> None:
+        """Show what happened to one job."""
+        self.go(Place("events", f"job:{job_id}"))
 
     def action_go(self, view: str) -> None:
         """Go to a view."""
@@ -349,6 +372,38 @@ class QubixApp(App[None]):
         else:
             self.notify(f"Saved as {safe(str(path))}", timeout=NOTICE_SECONDS, markup=False)
 
+    def _take(self, event: Event) -> None:
+        """Put a message of the hub into the books: into the log while the fleet is still as it was before."""
+        self.event_log.take(event)
+        self.fleet.take(event)
+        self.alert_desk.take(event)
+        if self.alert_desk.has_fresh and not self._alerts_wait:
+            # Those that come together are told together.
+            self._alerts_wait = True
+            self.set_timer(ALERT_DELAY_SECONDS, self._announce)
+
+    def _on_gap(self, channel: str) -> None:
+        self.event_log.tell(Kind.HUB, f"what happened on {channel} meanwhile is not known", "warn")
+
+    def _announce(self) -> None:
+        """Tell the alerts that were found: in a corner, by a flash of the border, by the bell if asked."""
+        self._alerts_wait = False
+        fresh = self.alert_desk.take_fresh()
+        if not fresh or not self.screen_stack:  # told already, or the console ends
+            return
+        shown = fresh if len(fresh) <= MOST_TOASTS else fresh[-1:]
+        for alert in shown:
+            more = len(fresh) - len(shown)
+            others = f"\nand {more} more alerts; a lists them" if more else ""
+            severity: SeverityLevel = "error" if alert.style == "hot" else "warning"
+            text = f"{alert.rule}: {alert.text}{others}"
+            self.notify(text, severity=severity, timeout=NOTICE_SECONDS, markup=False)
+        if any(alert.rings for alert in fresh):
+            self.bell()
+        screen = self.screen
+        screen.add_class("-alert")
+        self.set_timer(FLASH_SECONDS, lambda: screen.remove_class("-alert"))
+
     def _ask_for_news(self) -> None:
         sentence = self._news() if self._news is not None else None
         if sentence is not None:
@@ -357,12 +412,12 @@ class QubixApp(App[None]):
     def _on_connection_state(self, state: ConnectionState) -> None:
         if state is ConnectionState.OPEN:
             if self._lost_at is not None:
-                self.fleet.tell(News(self.fleet.now(), None, "the hub is back", "ok"))
+                self.event_log.tell(Kind.HUB, "the hub is back", "ok")
             self._lost_at, self._was_open = None, True
         elif self._was_open and self._lost_at is None and state is ConnectionState.RECONNECTING:
             self._lost_at = self.monotonic()
             why = self.connection.last_error or "the hub stopped answering"
-            self.fleet.tell(News(self.fleet.now(), None, why, "hot"))
+            self.event_log.tell(Kind.HUB, why, "hot")
         self.screen.refresh_bindings()
 
     def _catch_signals(self) -> None:

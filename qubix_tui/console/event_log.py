@@ -157,7 +157,13 @@ class EventLog:
 
     def _take_status(self, change: StatusChanged) -> None:
         row, status = self._fleet.rows.get(change.provider_id), change.status
-        if row is None or status.state is row.record.state:
+        if row is None:
+            return
+        if status.state is row.record.state:
+            if status.reason is not None and status.reason != row.reason:
+                # It goes on as it was, and there is something to look into.
+                moment = from_timestamp(change.timestamp)
+                self._about(change.provider_id, Kind.STATE, f"— {status.reason}", "warn", moment=moment)
             return
         why = f" ({status.reason})" if status.reason else ""
         held = row.record.current_job_id

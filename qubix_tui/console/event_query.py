@@ -40,6 +40,19 @@ def parse(text: str) -> Chosen | None:
     return lambda entry: all(term(entry) for term in terms)
 
 
+def parse_what_is_right(text: str) -> tuple[Chosen | None, EventQueryError | None]:
+    """Give what the good terms of a filter decide, and what is wrong with the first of the others."""
+    good, fault = [], None
+    for term in text.split():
+        try:
+            parse(term)
+        except EventQueryError as error:
+            fault = fault or error
+        else:
+            good.append(term)
+    return parse(" ".join(good)), fault
+
+
 def _term(term: str) -> Chosen:
     match = _TERM.match(term)
     assert match is not None

@@ -32,8 +32,6 @@ SPARK_COLUMNS: Final = 12
 SPARK_STEP_SECONDS: Final = 5.0
 """A row's minute: the highest use of each step."""
 
-KEPT_NEWS: Final = 500
-
 
 class Trouble(NamedTuple):
     """What is wrong with a provider; the higher the rank, the more it matters."""
@@ -41,15 +39,6 @@ class Trouble(NamedTuple):
     rank: int
     word: str
     style: str
-
-
-class News(NamedTuple):
-    """Something that happened, for the event feed."""
-
-    moment: float
-    provider_id: str | None
-    text: str
-    style: str = "value"
 
 
 @dataclass(slots=True)
@@ -171,9 +160,6 @@ class Fleet:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.now = clock
         self.rows: dict[str, Row] = {}
-        self.news: deque[News] = deque(maxlen=KEPT_NEWS)
-        self.news_count = 0
-        """How many there ever were."""
         self.newest_at: float | None = None
         """When the hub received the newest sample of all."""
         self.is_loaded = False
@@ -195,12 +181,10 @@ class Fleet:
                 self._take_status(change)
             case ProviderUpdated(provider=provider):
                 self._put(provider)
-                self._tell(self.now(), provider.id, "changed its record", "stale")
             case ProviderRemoved(provider_id=provider_id):
                 self._remove(provider_id)
             case Provider() as provider if event.type == events.PROVIDER_REGISTERED:
                 self._put(provider)
-                self._tell(from_timestamp(provider.registered_at), provider.id, "registered", "ok")
 
     def take_changes(self) -> tuple[set[str], bool]:
         """Give which rows changed since the last call, and whether any came or went."""
@@ -213,14 +197,8 @@ class Fleet:
         now = self.now()
         copy = Fleet(lambda: now)
         copy.rows = {key: replace(row, spark=row.spark.copy()) for key, row in self.rows.items()}
-        copy.news, copy.news_count = self.news.copy(), self.news_count
         copy.newest_at, copy.is_loaded, copy.change_count = self.newest_at, self.is_loaded, self.change_count
         return copy
-
-    def tell(self, news: News) -> None:
-        """Add something to the events."""
-        self.news.append(news)
-        self.news_count += 1
 
     def summary(self, rows: Iterable[Row] | None = None) -> Summary:
         """Add the fleet up."""
@@ -296,28 +274,13 @@ class Fleet:
         row = self.rows.get(change.provider_id)
         if row is None:
             return
-        status, old, old_reason = change.status, row.record.state, row.reason
         row.record = _with_status(row.record, change)
-        row.reason = status.reason
+        row.reason = change.status.reason
         row.version += 1
         self._touch(change.provider_id)
-        if status.state is not old:
-            why = f" ({status.reason})" if status.reason else ""
-            style = {
-                ProviderState.UNREACHABLE: "warn",
-                ProviderState.OFFLINE: "warn",
-                ProviderState.AVAILABLE: "ok",
-                ProviderState.BUSY: "busy",
-            }.get(status.state, "value")
-            moment = from_timestamp(change.timestamp)
-            self._tell(moment, change.provider_id, f"{status.state.value}{why}", style)
-        elif status.reason is not None and status.reason != old_reason:
-            # It goes on as it was, and there is something to look into.
-            self._tell(from_timestamp(change.timestamp), change.provider_id, f"— {status.reason}", "warn")
 
     def _remove(self, provider_id: str) -> None:
         if provider_id in self.rows:
-            self._tell(self.now(), provider_id, "removed", "stale")
             del self.rows[provider_id]
             self._members_changed = True
             self.change_count += 1
@@ -325,11 +288,6 @@ class Fleet:
     def _touch(self, provider_id: str) -> None:
         self._changed.add(provider_id)
         self.change_count += 1
-
-    def _tell(self, moment: float, provider_id: str, text: str, style: str) -> None:
-        row = self.rows.get(provider_id)
-        name = row.name if row is not None else provider_id
-        self.tell(News(moment, provider_id, f"{name} {text}", style))
 
 
 def _with_status(record: Provider, change: StatusChanged) -> Provider:

@@ -116,10 +116,8 @@ def format_count(value: float | None) -> str:
 
 
 def format_bytes(value: float | None) -> str:
-    """Give a size in bytes: ``640B``, ``1.2M``."""
-    if value is None:
-        return UNKNOWN
-    return f"{value:.0f}B" if value < 1000 else format_count(value)
+    """Give a size in bytes: ``640B``, ``1.2MB``."""
+    return UNKNOWN if value is None else f"{format_count(round(value))}B"
 
 
 def format_latency(seconds: float | None) -> str:

@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from qubix_tui.console.screens.alerts import AlertsScreen
 from qubix_tui.console.screens.base import ConsoleScreen
+from qubix_tui.console.screens.events import EventsScreen
 from qubix_tui.console.screens.fleet import FleetScreen
+from qubix_tui.console.screens.hub import HubScreen
 from qubix_tui.console.screens.provider import ProviderScreen
 
 
@@ -23,7 +26,12 @@ class View(NamedTuple):
     """
 
 
-VIEWS: Final = (View("fleet", "f", "The fleet: every provider, live", FleetScreen, ProviderScreen),)
+VIEWS: Final = (
+    View("fleet", "f", "The fleet: every provider, live", FleetScreen, ProviderScreen),
+    View("events", "e", "Everything that happened", EventsScreen),
+    View("alerts", "a", "The last alerts, and which still hold", AlertsScreen),
+    View("hub", "h", "The hub itself: connections, messages, limits", HubScreen),
+)
 """In the order of their keys in the last line of the screen. The console opens on the first."""
 
 BY_NAME: Final = {view.name: view for view in VIEWS}

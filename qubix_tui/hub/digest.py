@@ -17,7 +17,8 @@ from qubix_tui.hub import framing
 from qubix_tui.hub.outbox import Outbox
 from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.registry import Registry
-from qubix_tui.protocol import channels, codec
+from qubix_tui.hub.telemetry import Telemetry
+from qubix_tui.protocol import channels, codec, events
 from qubix_tui.protocol.records import GpuMetrics, Headline, Metrics
 from qubix_tui.protocol.types import to_timestamp
 
@@ -98,10 +99,11 @@ class _Tick:
 class _Feed:
     """What one subscriber has yet to get: the rest of a tick's shared pages, or providers of its own."""
 
-    __slots__ = ("_next", "_own", "_registry", "_tick", "since")
+    __slots__ = ("_next", "_own", "_registry", "_telemetry", "_tick", "since")
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, telemetry: Telemetry) -> None:
         self._registry = registry
+        self._telemetry = telemetry
         self._tick: _Tick | None = None
         self._next = 0
         # Everything there is: a new subscriber begins with a full set.
@@ -129,13 +131,17 @@ class _Feed:
 
     def next_page(self) -> bytes | None:
         """Give the next page as a frame, None when there is nothing (now)."""
+        page = self._take_page()
+        if page is None:
+            return None
+        self._telemetry.sent(events.MARKETPLACE_UPDATE)
+        return page.frame
+
+    def _take_page(self) -> "_Page | None":
         if self._tick is not None and self._next < len(self._tick.pages):
             self._next += 1
-            return self._tick.pages[self._next - 1].frame
-        if not self._own:
-            return None
-        page = _take_page(self._own, self._registry)
-        return page.frame if page is not None else None
+            return self._tick.pages[self._next - 1]
+        return _take_page(self._own, self._registry) if self._own else None
 
 
 class _Interval:
@@ -153,10 +159,12 @@ class Digests:
 
     Args:
         registry: The providers and their samples.
+        telemetry: Where pages are counted.
     """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, telemetry: Telemetry) -> None:
         self._registry = registry
+        self._telemetry = telemetry
         self._intervals: dict[float, _Interval] = {}
         self._of: dict[Outbox, _Interval] = {}
 
@@ -171,7 +179,7 @@ class Digests:
         if interval is None:
             interval = self._intervals[seconds] = _Interval(seconds, self._registry.newest_sample)
             interval.task = asyncio.get_running_loop().create_task(self._run(interval), name="digest")
-        feed = _Feed(self._registry)
+        feed = _Feed(self._registry, self._telemetry)
         interval.members[outbox] = feed
         self._of[outbox] = interval
         outbox.set_background(feed)

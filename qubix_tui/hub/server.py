@@ -193,7 +193,7 @@ class Hub(Broadcasts):
                 settings=config.jobs,
                 spawn=self.spawn,
             ),
-            digests=Digests(registry),
+            digests=Digests(registry, self.telemetry),
             outbox_bytes=config.outbox_bytes,
         )
 

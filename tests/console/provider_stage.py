@@ -1,11 +1,10 @@
 """A console with a stand-in for its connection, and a provider to put on its screen."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
-from qubix_tui.client import ConnectionState
+from qubix_tui.client import Connection, ConnectionState
 from qubix_tui.console.app import QubixApp
-from qubix_tui.console.fleet import Fleet
 from qubix_tui.console.options import Options
 from qubix_tui.protocol import events
 from qubix_tui.protocol.events import Event, MetricsUpdate, ProviderSnapshot, StatusChanged
@@ -39,9 +38,13 @@ class StandInConnection:
         self.last_error: str | None = None
         self.role: str | None = "operator"
         self.subscribed: list[str] = []
+        self.requested: list[str] = []
+        self.requests: list[tuple[str, object]] = []
+        self.replies: dict[str, Event | Exception] = {}
         self.asked: dict[str, dict[str, object]] = {}
         self.handlers: list[Callable[[Event], None]] = []
         self.state_handlers: list[Callable[[ConnectionState], None]] = []
+        self.gap_handlers: list[Callable[[str], None]] = []
 
     def hub_time(self) -> float:
         """Give the time that the test has set."""
@@ -60,6 +63,11 @@ class StandInConnection:
         self.state_handlers.append(handler)
         return lambda: self.state_handlers.remove(handler)
 
+    def on_gap(self, handler: Callable[[str], None]) -> Callable[[], None]:
+        """Add a handler of gaps."""
+        self.gap_handlers.append(handler)
+        return lambda: self.gap_handlers.remove(handler)
+
     def subscribe(self, channel: str, **options: object) -> None:
         """Note a subscription."""
         self.subscribed.append(channel)
@@ -68,6 +76,15 @@ class StandInConnection:
     def unsubscribe(self, channel: str) -> None:
         """Note the end of one."""
         self.subscribed.remove(channel)
+
+    async def request(self, kind: str, data: object = None, timeout: float = 10.0) -> Event:
+        """Answer as the test has laid down."""
+        self.requested.append(kind)
+        self.requests.append((kind, data))
+        reply = self.replies[kind]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     async def start(self) -> None:
         """Do nothing."""
@@ -125,8 +142,7 @@ def console(
     """Make a console, and give the connection that stands in for its own."""
     app = QubixApp("ws://localhost:3001", options=options or Options(ascii_only=ascii_only))
     connection = StandInConnection()
-    app.connection = connection  # type: ignore[assignment]
-    app.fleet = Fleet(connection.hub_time)
+    app.learn_from(cast(Connection, connection))
     return app, connection
 
 

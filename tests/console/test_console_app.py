@@ -185,7 +185,7 @@ async def test_the_hub_goes_and_comes_back() -> None:
                 await until(pilot, lambda: app.is_live)
                 await until(pilot, lambda: not app.screen.has_class("-trouble"))
                 await until(pilot, lambda: not table_of(app).is_past)
-                assert "the hub is back" in [news.text for news in app.fleet.news]
+                assert "the hub is back" in [entry.text for entry in app.event_log.entries]
 
 
 async def test_a_refused_token_is_said_and_can_be_tried_again() -> None:

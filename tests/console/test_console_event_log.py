@@ -68,6 +68,14 @@ def test_states_are_told_once_with_the_reason() -> None:
     assert (entry.provider_id, entry.name, entry.moment) == ("rig-1-3f9a1c", "rig-1", NOW - 5)
 
 
+def test_a_new_reason_is_told_though_the_state_goes_on() -> None:
+    """What is worth a look (a duplicate identity, say) is told once, and that it is over is not."""
+    stage = Stage()
+    for reason in ("duplicate identity: a second agent", "duplicate identity: a second agent", None):
+        stage.state(ProviderState.AVAILABLE, reason=reason)
+    assert stage.texts == ["rig-1 — duplicate identity: a second agent"]
+
+
 def test_a_provider_lost_with_a_job_says_which() -> None:
     """The job that it had is told, and is what the entry is about, too."""
     stage = Stage()

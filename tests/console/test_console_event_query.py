@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qubix_tui.console.event_log import Entry, Kind
-from qubix_tui.console.event_query import KEYS, EventQueryError, parse
+from qubix_tui.console.event_query import KEYS, EventQueryError, parse, parse_what_is_right
 
 ENTRY = Entry(
     1, 0.0, Kind.JOB, "job train-7f failed on rig-41: exit code 1", "hot", "rig-41-3f", "train-7f", "rig-41"
@@ -81,3 +81,12 @@ def test_more_terms_never_show_more(words: list[str], key: str) -> None:
     assert plain is not None
     assert turned is not None
     assert plain(ENTRY) is not turned(ENTRY)
+
+
+def test_what_is_right_of_a_filter_holds() -> None:
+    """While one types, terms that can't be understood are passed over; the first of them is spoken of."""
+    chosen, fault = parse_what_is_right("failed heat:1 kind: -render")
+    assert chosen is not None
+    assert chosen(ENTRY)
+    assert str(fault) == "no heat: there are kind, provider, job"
+    assert parse_what_is_right("") == (None, None)

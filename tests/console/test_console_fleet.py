@@ -75,32 +75,18 @@ def test_a_digest_touches_its_rows_alone() -> None:
     assert fleet.newest_at == NOW
 
 
-def test_a_status_changes_the_record_and_is_news() -> None:
-    """A new state replaces the old one, with its reason, and is told once."""
+def test_a_status_changes_the_record() -> None:
+    """A new state replaces the old one, with its reason."""
     record = provider()
     fleet = fleet_of(record)
     fleet.take(status(record, ProviderState.UNREACHABLE, "no word for 15 s"))
     row = fleet.rows[record.id]
     assert (row.record.state, row.record.is_online) == (ProviderState.UNREACHABLE, False)
     assert row.reason == "no word for 15 s"
-    assert fleet.news[-1].text == "rig-1 unreachable (no word for 15 s)"
-    count = fleet.news_count
-    fleet.take(status(record, ProviderState.UNREACHABLE, "no word for 15 s"))
-    assert fleet.news_count == count
-
-
-def test_a_new_reason_is_news_though_the_state_goes_on() -> None:
-    """What is worth a look (a duplicate identity, say) is told once, and that it is over is not."""
-    record = provider()
-    fleet = fleet_of(record)
-    for reason in ("duplicate identity: a second agent", "duplicate identity: a second agent", None):
-        fleet.take(status(record, record.state, reason))
-    assert [news.text for news in fleet.news] == ["rig-1 — duplicate identity: a second agent"]
-    assert fleet.rows[record.id].reason is None
 
 
 def test_registered_updated_removed() -> None:
-    """Providers come, change and go, each told once."""
+    """Providers come, change and go."""
     fleet = fleet_of()
     record = provider()
     fleet.take(Event(type=events.PROVIDER_REGISTERED, data=record, channel="marketplace"))
@@ -108,11 +94,6 @@ def test_registered_updated_removed() -> None:
     assert fleet.rows[record.id].record.price_per_hour == 9.0
     fleet.take(update(ProviderRemoved(provider_id=record.id)))
     assert not fleet.rows
-    assert [news.text for news in fleet.news] == [
-        "rig-1 registered",
-        "rig-1 changed its record",
-        "rig-1 removed",
-    ]
 
 
 def test_other_messages_are_left_alone() -> None:

@@ -10,6 +10,7 @@ from qubix_tui.hub.digest import MAX_REASONS, Digests, headline
 from qubix_tui.hub.outbox import Outbox
 from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.registry import Registry
+from qubix_tui.hub.telemetry import Telemetry
 from qubix_tui.protocol import MAX_FRAME_BYTES
 from qubix_tui.protocol.records import GpuMetrics, Metrics
 from qubix_tui.protocol.requests import Register
@@ -25,7 +26,8 @@ class Fleet:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.registry = Registry(self.clock)
-        self.digests = Digests(self.registry)
+        self.telemetry = Telemetry()
+        self.digests = Digests(self.registry, self.telemetry)
 
     def add(self, count: int) -> list[Entry]:
         return [self.sample(self.register(f"w{number:05}"), 1) for number in range(count)]

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
+from textual.widgets import Static
 
 from qubix_tui.console.command import Command
 from qubix_tui.console.places import Place
 from qubix_tui.console.saving import Table
+from qubix_tui.console.widgets.line_panel import TO_ASCII
 from qubix_tui.console.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ class ConsoleScreen(Screen[None]):
     def on_mount(self) -> None:
         """Begin to paint. Textual calls this beside a subclass's own."""
         app = self.console_app
+        self.set_class(app.ascii_only, "-ascii")
         self._flush_timer = self.set_interval(app.frame_seconds, self.update)
         self._tick_timer = self.set_interval(max(TICK_SECONDS, app.frame_seconds), self._on_tick)
 
@@ -91,6 +94,14 @@ class ConsoleScreen(Screen[None]):
         """Paint what changed, unless the picture is paused."""
         if not self.console_app.is_paused:
             self.flush()
+
+    def write(self, selector: str, words: str) -> None:
+        """Put words into a line of text, if they are not there already: each change costs a layout."""
+        if self.console_app.ascii_only:
+            words = words.translate(TO_ASCII)
+        line = self.query_one(selector, Static)
+        if line.content != words:
+            line.update(words)
 
     def commands(self) -> Iterable[Command]:
         """Give what the palette finds besides the keys of the screen."""

@@ -37,6 +37,9 @@ TALL_HEIGHT: Final = 30
 SORTABLE: Final = tuple(column.key for column in COLUMNS if column.key not in {"minute", "location"})
 
 
+MOST_NEWS: Final = 50
+
+
 class FleetScreen(ConsoleScreen):
     """The live table of all providers, what is wrong first."""
 
@@ -245,9 +248,9 @@ class FleetScreen(ConsoleScreen):
             table.refresh_rows(changed)
             if table.cursor_id in changed:
                 self._show_preview()
-        if app.fleet.news_count != self._news_count:
-            self._news_count = app.fleet.news_count
-            self.query_one(NewsFeed).show(list(app.fleet.news)[:-51:-1])
+        if app.event_log.count != self._news_count:
+            self._news_count = app.event_log.count
+            self.query_one(NewsFeed).show(app.event_log.newest(MOST_NEWS))
 
     def tick(self) -> None:
         """Tell the time: whether the hub is there every half second; order, sums and ages every second."""

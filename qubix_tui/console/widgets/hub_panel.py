@@ -49,10 +49,10 @@ class _Curve(NamedTuple):
 
 
 _CURVES: Final = (
-    _Curve(hub_watch.SENT, "out/s", 10.0),
-    _Curve(hub_watch.RECEIVED, "in/s", 10.0),
-    _Curve(hub_watch.SENT_BYTES, "outB", 1000.0),
-    _Curve(hub_watch.RECEIVED_BYTES, "in B", 1000.0),
+    _Curve(hub_watch.SENT, "↑ /s", 10.0),
+    _Curve(hub_watch.RECEIVED, "↓ /s", 10.0),
+    _Curve(hub_watch.SENT_BYTES, "↑ B/s", 1000.0),
+    _Curve(hub_watch.RECEIVED_BYTES, "↓ B/s", 1000.0),
     _Curve(hub_watch.CONNECTIONS, "conns", 10.0),
     _Curve(hub_watch.FLUSH, "fan", 0.001),
 )
@@ -153,8 +153,8 @@ class HubPanel(LinePanel):
     def _tables(self, watch: HubWatch, width: int) -> list[list[Line]]:
         assert watch.newest is not None
         return [
-            self._table(("messages out", "/s", "total"), _rows(watch.sent()), width),
-            self._table(("messages in", "/s", "total"), _rows(watch.received()), width),
+            self._table(("↑ messages out", "/s", "total"), _rows(watch.sent()), width),
+            self._table(("↓ messages in", "/s", "total"), _rows(watch.received()), width),
             self._table(
                 ("who hears what", "chans", "subs"),
                 [

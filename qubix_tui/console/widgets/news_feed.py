@@ -3,8 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from qubix_tui.console.fleet import News
-from qubix_tui.console.format import safe
+from qubix_tui.console.event_log import Entry
 from qubix_tui.console.widgets.line_panel import Line, LinePanel
 from qubix_tui.console.widgets.tiles import cut
 
@@ -16,9 +15,9 @@ class NewsFeed(LinePanel):
 
     def __init__(self, *, ascii_only: bool = False) -> None:
         super().__init__(ascii_only=ascii_only)
-        self._news: list[News] = []
+        self._news: list[Entry] = []
 
-    def show(self, news: Sequence[News]) -> None:
+    def show(self, news: Sequence[Entry]) -> None:
         """Show events.
 
         Args:
@@ -36,7 +35,7 @@ class NewsFeed(LinePanel):
         return [
             [
                 self.text(f"{clock(news.moment)}  ", "label"),
-                self.text(cut(safe(news.text), width - 10), news.style),
+                self.text(cut(news.text, width - 10), news.style),
             ]
             for news in self._news[:height]
         ]
@@ -45,7 +44,7 @@ class NewsFeed(LinePanel):
         line: Line = []
         room = width
         for news in self._news:
-            text, when = safe(news.text), f"{clock(news.moment)} "
+            text, when = news.text, f"{clock(news.moment)} "
             separator = " · " if line and not self.ascii_only else " | " if line else ""
             needed = len(separator) + len(when) + len(text)
             if line and needed > room:
