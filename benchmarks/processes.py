@@ -28,6 +28,15 @@ def core(number: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def cpu_seconds(pid: int) -> float:
+    """Give the processor time that all threads of a process have had, user and kernel, ended ones included.
+
+    The ticks of /proc/PID/stat are 10 ms each, 3 % of a short run; this clock (clock_getcpuclockid(3)) is not
+    rounded.
+    """
+    return time.clock_gettime(~pid << 3 | _PROCESS_CPU)
+
+
 class Process:
     """A process that is spoken to in lines.
 
@@ -75,12 +84,8 @@ class Process:
         return self.read()
 
     def cpu_seconds(self) -> float:
-        """Give the processor time that all threads have had, in user and kernel, ended ones included.
-
-        The ticks of /proc/PID/stat are 10 ms each, 3 % of a short run; this clock (clock_getcpuclockid(3)) is
-        not rounded.
-        """
-        return time.clock_gettime(~self._process.pid << 3 | _PROCESS_CPU)
+        """Give the processor time that it has had; see `cpu_seconds`."""
+        return cpu_seconds(self._process.pid)
 
     def resident_kib(self) -> int:
         """Give the memory that is resident."""

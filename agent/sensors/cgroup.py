@@ -13,7 +13,7 @@ from agent.sensors.mounts import Mount, read_mounts
 
 PROC: Final = Path("/proc/self")
 
-LOOK_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 60.0
 """How often limits, which hardly ever change, are looked for."""
 
 _NANOSECONDS: Final = 1_000_000_000

@@ -31,14 +31,23 @@ def machine_memory(meminfo: Path = MEMINFO) -> Memory:
         meminfo: Where Linux tells of it (proc_meminfo(5)).
     """
     try:
-        lines = (line.split() for line in meminfo.read_bytes().splitlines())
-        told = {words[0]: _KIB * int(words[1]) for words in lines if len(words) > 1}
-        total, free = told[b"MemTotal:"], told[b"MemAvailable:"]
-        swap_total, swap_free = told[b"SwapTotal:"], told[b"SwapFree:"]
-    except (OSError, ValueError, KeyError):
+        told = meminfo.read_bytes()
+        total, free = _bytes(told, b"MemTotal:"), _bytes(told, b"MemAvailable:")
+        swap_total, swap_free = _bytes(told, b"SwapTotal:"), _bytes(told, b"SwapFree:")
+    except (OSError, ValueError):
         memory, swap = psutil.virtual_memory(), psutil.swap_memory()
         return Memory(max(0, memory.total - memory.available), memory.total, swap.used, swap.total)
     return Memory(max(0, total - free), total, max(0, swap_total - swap_free), swap_total)
+
+
+def _bytes(told: bytes, name: bytes) -> int:
+    """Read one amount, without looking at the other fifty.
+
+    Raises:
+        ValueError: It is not there.
+    """
+    start = told.index(name) + len(name)
+    return _KIB * int(told[start : told.index(b"kB", start)])
 
 
 def group_memory(limit: MemoryLimit, machine: Memory) -> Memory:

@@ -9,6 +9,8 @@ import psutil
 from agent.sensors.base import Monotonic, difference
 
 _NET_CLASS: Final = Path("/sys/class/net")
+_NET_DEV: Final = Path("/proc/net/dev")
+_RECEIVED, _SENT = 0, 8
 
 _VIRTUAL_PREFIXES: Final = (
     *("lo", "docker", "br-", "veth", "virbr", "vnet", "cni", "flannel", "cali"),
@@ -34,11 +36,7 @@ class NetworkMeter:
         Args:
             monotonic: The clock; asked right after the counters, so that the interval is theirs.
         """
-        counters = {
-            name: (counter.bytes_recv, counter.bytes_sent)
-            for name, counter in psutil.net_io_counters(pernic=True, nowrap=False).items()
-        }
-        return self.rates(counters, monotonic())
+        return self.rates(read_counters(), monotonic())
 
     def rates(self, counters: Mapping[str, tuple[int, int]], now: float) -> tuple[float | None, float | None]:
         """Compare counters of bytes received and sent, by interface, with those of the last call."""
@@ -55,6 +53,21 @@ class NetworkMeter:
             _rate([difference(last[name][0], self._last[name][0]) for name in both], now - last_at),
             _rate([difference(last[name][1], self._last[name][1]) for name in both], now - last_at),
         )
+
+
+def read_counters(path: Path = _NET_DEV) -> dict[str, tuple[int, int]]:
+    """Give the bytes that each interface has received and sent.
+
+    Args:
+        path: Where Linux tells of them (proc_pid_net(5)).
+    """
+    try:
+        lines = path.read_bytes().decode(errors="replace").splitlines()[2:]
+        fields = ((name.strip(), rest.split()) for name, _, rest in (line.rpartition(":") for line in lines))
+        return {name: (int(counters[_RECEIVED]), int(counters[_SENT])) for name, counters in fields}
+    except (OSError, ValueError, IndexError):
+        told = psutil.net_io_counters(pernic=True, nowrap=False)
+        return {name: (counter.bytes_recv, counter.bytes_sent) for name, counter in told.items()}
 
 
 def _rate(differences: list[int | None], seconds: float) -> float | None:

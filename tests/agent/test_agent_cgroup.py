@@ -203,14 +203,14 @@ def test_accounting_elsewhere(tree: Tree) -> None:
 
 
 def test_limits_are_looked_for_again(tree: Tree) -> None:
-    """A limit that is set while the agent runs counts from some seconds later on."""
+    """A limit that is set while the agent runs counts from a minute later on."""
     mount = tree.mount("unified", "cgroup2")
     tree.join("", "/")
     group = ControlGroup(tree.proc)
     assert group.limits(0.0).memory is None
     put(mount, memory__max=100 * MIB)
-    assert group.limits(9.9).memory is None
-    assert group.limits(10.0).memory is not None
+    assert group.limits(59.9).memory is None
+    assert group.limits(60.0).memory is not None
 
 
 def test_a_reading_within_limits(tree: Tree, tmp_path: Path) -> None:

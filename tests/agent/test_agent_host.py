@@ -7,10 +7,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.sensors.base import PercentGuard, difference, one_line
 from agent.sensors.host import HostSensor
 from agent.sensors.inventory import read_host
+from agent.sensors.memory import machine_memory
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -62,6 +65,15 @@ def test_memory_is_that_of_the_kernel(tmp_path: Path) -> None:
     assert seen.ram_percent == pytest.approx(100 * (seen.ram_used_mb or 0) / seen.ram_total_mb, abs=0.1)
     assert seen.swap_total_mb == pytest.approx(kernel["SwapTotal"], abs=1)
     assert seen.swap_used_mb == pytest.approx(kernel["SwapTotal"] - kernel["SwapFree"], abs=50)
+
+
+@given(st.binary() | st.from_regex(rb"(Mem(Total|Available)|Swap(Total|Free)): *[0-9]* kB\n"))
+def test_whatever_meminfo_holds(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    """A file of another form is no error: the machine is asked in another way."""
+    path = tmp_path_factory.getbasetemp() / "meminfo"
+    path.write_bytes(content)
+    memory = machine_memory(path)
+    assert memory.total == pytest.approx(psutil.virtual_memory().total, rel=0.01)
 
 
 @linux

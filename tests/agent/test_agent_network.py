@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agent.sensors.network import NetworkMeter, outward_interfaces
+from agent.sensors.network import NetworkMeter, outward_interfaces, read_counters
 
 
 def test_rates_are_over_the_measured_interval() -> None:
@@ -74,3 +77,33 @@ def test_virtual_interfaces_by_name(tmp_path: Path) -> None:
     """Where the system does not tell, names do."""
     names = frozenset({"lo0", "en0", "utun3", "bridge0", "awdl0"})
     assert outward_interfaces(names, tmp_path / "absent") == {"en0"}
+
+
+NET_DEV = """\
+Inter-|   Receive                                            |  Transmit
+ face |bytes packets errs drop fifo frame compressed multicast|bytes packets errs …
+    lo:  1000 10 0 0 0 0 0 0 2000 10 0 0 0 0 0 0
+eth0:1:98765432109 1 0 0 0 0 0 0 12345678901 10 0 0 0 0 0 0
+"""
+
+
+def test_the_kernels_table(tmp_path: Path) -> None:
+    """Bytes in and out of each interface, also of one whose name has a colon."""
+    path = tmp_path / "dev"
+    path.write_text(NET_DEV)
+    assert read_counters(path) == {"lo": (1000, 2000), "eth0:1": (98765432109, 12345678901)}
+
+
+def test_the_machines_interfaces() -> None:
+    """They are those that others see, whether the kernel has that table or not."""
+    names = set(psutil.net_io_counters(pernic=True, nowrap=False))
+    assert set(read_counters()) == names
+    assert set(read_counters(Path("/nonexistent"))) == names
+
+
+@given(st.binary())
+def test_whatever_the_table_holds(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    """A table of an unknown form is no error."""
+    path = tmp_path_factory.getbasetemp() / "dev"
+    path.write_bytes(content)
+    assert isinstance(read_counters(path), dict)
