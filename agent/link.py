@@ -89,6 +89,7 @@ class Link:
         )
         self._connection.on_open(self._greet)
         self._connection.on(events.ERROR, self._take_error)
+        self._connection.on(events.PROVIDER_BACKFILL, self._take_wish)
         self._sent_spec: ProviderSpec | None = None
         self._said: str | None = None
         self._unsent: Sample | None = None
@@ -238,6 +239,10 @@ class Link:
             self._late_timer = None
         self._backlog.owe(self._late)
         self._late = []
+
+    def _take_wish(self, event: Event) -> None:
+        """Note what a hub lacks that was held up itself; the next sample takes it along."""
+        self._backlog.owe_since(event.data.seconds_ago)
 
     def _take_error(self, event: Event) -> None:
         """Spare a hub that says it has enough: what is late can wait."""

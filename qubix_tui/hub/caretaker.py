@@ -90,10 +90,10 @@ class Caretaker:
         else:
             self._unread_since.pop(client, None)
 
-    def stalled(self) -> None:
-        """The hub itself was held up until now. What was sent meanwhile is yet to be read."""
+    def stalled(self, seconds: float) -> None:
+        """The hub itself was held up until now, for so long. What was sent meanwhile is yet to be read."""
         self._counted_from = self._clock.monotonic()
-        self._providers.registry.stalled()
+        self._providers.stalled(seconds)
         self._jobs.stalled()
 
     async def sweep_for_ever(self) -> None:
@@ -105,7 +105,7 @@ class Caretaker:
             late = loop.time() - due
             if late > STALL_SECONDS:
                 _logger.warning("the hub was held up for %.1f s", late)
-                self.stalled()
+                self.stalled(late)
             due = loop.time() + SWEEP_SECONDS
             try:
                 await self.sweep()

@@ -11,8 +11,9 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from qubix_tui.hub import framing, snapshots
+from qubix_tui.hub import framing
 from qubix_tui.hub.access import Access, Identity
+from qubix_tui.hub.backfill import Backfill
 from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.duplicates import REASON, Duplicates
 from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable, NewEvent
@@ -37,9 +38,6 @@ from qubix_tui.protocol.types import RequestId, Wire, to_timestamp
 
 MAX_METRICS_BYTES = 60 * 1024
 """A sample as it is sent on, every unknown member spelled out."""
-
-REFILLED_SECONDS = 2.0
-"""So long after a provider's last late sample its past is sent to those who watch it."""
 
 SWEEP_BATCH = 200
 """Providers whose silence is dealt with in one commit."""
@@ -107,7 +105,7 @@ class Providers:
         self._spawn = spawn
         self._turns = KeyedLocks()
         self._duplicates = Duplicates(clock)
-        self._refilled: dict[str, float] = {}
+        self._backfill = Backfill(clock, registry, history, fanout)
         self._connections: dict[str, ProviderConnection] = {}
 
     async def load(self) -> None:
@@ -164,7 +162,7 @@ class Providers:
         return events.Registered(
             provider_id=provider_id,
             session=outcome.stored.session,
-            last_sample_seconds_ago=self._last_sample_age(provider_id),
+            last_sample_seconds_ago=self._backfill.missing_since(provider_id),
         )
 
     def turn(self, provider_id: str) -> AbstractAsyncContextManager[None]:
@@ -239,7 +237,7 @@ class Providers:
         if request.late:
             age = request.age_seconds
             self.history.record(entry.id, self._clock.time(), metrics, late=True, age=age)
-            self._refilled[entry.id] = self._clock.monotonic()
+            self._backfill.filled(entry.id)
             return
         self.registry.sampled(entry, metrics)
         self.history.record(entry.id, entry.metrics_at, metrics)
@@ -259,32 +257,22 @@ class Providers:
         frame = framing.event_frame(events.GPU_METRICS_UPDATE, data, channel)
         self._fanout.publish(events.GPU_METRICS_UPDATE, channel, frame, subject=channel)
 
+    def stalled(self, seconds: float) -> None:
+        """The hub itself was held up until now: nobody's silence counts, and what it missed is asked for."""
+        self.registry.stalled()
+        if self._backfill.held_up(seconds):
+            wanted = events.BackfillWanted(seconds_ago=seconds)
+            for connection in self._connections.values():
+                connection.reply(events.PROVIDER_BACKFILL, wanted, None)
+
     async def sweep(self) -> None:
         """Deal with the providers that have been silent too long, and with a store that has failed."""
         await self._publisher.probe()
-        self._show_refilled()
+        self._backfill.show()
         await self._tell_standing([(gone, None) for gone in self._duplicates.take_gone()])
         overdue = [entry for entry in self.registry.overdue() if not self._turns.is_taken(entry.id)]
         for start in range(0, len(overdue), SWEEP_BATCH):
             await self._sweep_batch(overdue[start : start + SWEEP_BATCH])
-
-    def _last_sample_age(self, provider_id: str) -> float | None:
-        entry = self.registry.get(provider_id)
-        if entry is None or entry.metrics is None:
-            return None
-        # By the same clock that history goes by. Set back meanwhile, it tells nothing.
-        age = self._clock.time() - entry.metrics_at
-        return round(age, 3) if age >= 0 else None
-
-    def _show_refilled(self) -> None:
-        """Send the past of providers whose gap was filled: who watched before has not seen it."""
-        long_ago = self._clock.monotonic() - REFILLED_SECONDS
-        for provider_id in [known for known, at in self._refilled.items() if at <= long_ago]:
-            del self._refilled[provider_id]
-            entry = self.registry.get(provider_id)
-            if entry is not None and self._fanout.is_heard(entry.channel):
-                for frame in snapshots.provider(provider_id, entry, self.history.points(provider_id)):
-                    self._fanout.publish(events.MARKETPLACE_UPDATE, entry.channel, frame)
 
     async def _tell_standing(self, reasons: Iterable[tuple[str, str | None]]) -> None:
         """Tell why providers that are there are worth a look; None takes it back."""

@@ -68,6 +68,7 @@ _EVENT_WORDS: Final = {
     "job:assign": "To the agent alone: take this job, or refuse it.",
     "job:start": "To the agent alone: the process may start now.",
     "job:stop": "To the agent alone: end this job, or don't start it.",
+    "provider:backfill": "To the agent alone: send what was sampled since then again, as late samples.",
 }
 """For the types whose form says only what its members are."""
 

@@ -326,6 +326,13 @@ class JobStop(Wire, frozen=True, kw_only=True):
     """Between SIGTERM and SIGKILL."""
 
 
+class BackfillWanted(Wire, frozen=True, kw_only=True):
+    """``data`` of ``provider:backfill``, to the agent alone (extension)."""
+
+    seconds_ago: Amount
+    """Since when the hub, which was held up itself, may lack samples of this provider in its history."""
+
+
 class ErrorData(Wire, frozen=True, kw_only=True):
     """``data`` of ``error``. The connection stays open unless a close code follows."""
 
@@ -367,6 +374,7 @@ MARKETPLACE_UPDATE = "MARKETPLACE_UPDATE"
 JOB_ASSIGN = "job:assign"
 JOB_START = "job:start"
 JOB_STOP = "job:stop"
+PROVIDER_BACKFILL = "provider:backfill"
 
 EVENTS: dict[str, Any] = {
     CONNECTED: Connected,
@@ -398,6 +406,7 @@ EVENTS: dict[str, Any] = {
     JOB_ASSIGN: JobAssign,
     JOB_START: JobStart,
     JOB_STOP: JobStop,
+    PROVIDER_BACKFILL: BackfillWanted,
 }
 """Every type that a hub sends, with the form of its ``data``."""
 

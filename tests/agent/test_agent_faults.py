@@ -42,8 +42,10 @@ def go_through(stage: Stage, seconds: float) -> None:
     no_hole(stage)
 
     with stage.frozen_hub():
-        last(seconds)
+        # Longer than a step of the hub's history, and a sweep.
+        last(max(seconds, 8.0))
     stage.samples(2)
+    no_hole(stage)
 
     stage.heat(62, 45)
     stage.nvml.set_gpu(1, util="hang")
@@ -63,7 +65,7 @@ def go_through(stage: Stage, seconds: float) -> None:
 
 
 def no_hole(stage: Stage) -> None:
-    """Wait until a hub that was just started knows all of the agent's life, or of the last ten minutes."""
+    """Wait until the hub knows all of the agent's life, or of the last ten minutes."""
     first = stage.heard[0].metrics["uptimeSeconds"] + time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     oldest = max(first, time.time() - 580)
     steps: list[float] = []

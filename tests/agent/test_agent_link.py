@@ -195,6 +195,22 @@ async def test_a_hub_that_has_enough_is_spared(hub: ScriptedHub, owner: Owner) -
     await peer.request(METRICS, before + 3)
 
 
+async def test_a_hub_that_was_held_up_gets_what_it_asks_for(hub: ScriptedHub, owner: Owner) -> None:
+    """On its wish what was sampled since then goes out again, as late, on the connection that there is."""
+    await owner.link.start()
+    peer = await hub.peer(1)
+    await until(lambda: owner.link.is_open)
+    for seq in range(1, 31):
+        owner.link.send(sample(seq))
+        owner.now += 1
+    await peer.request(METRICS, 30)
+    await peer.send("provider:backfill", {"secondsAgo": 20.5})
+    await until(lambda: owner.link._backlog.owes)
+    owner.link.send(sample(31))
+    await until(lambda: len(numbers_sent_late(peer)) >= 4)
+    assert set(numbers_sent_late(peer)) <= set(range(11, 31))
+
+
 async def test_what_could_not_be_sent_late_is_sent_next_time(hub: ScriptedHub, owner: Owner) -> None:
     """A connection that is lost meanwhile costs none of them."""
     for seq in range(1, 61):

@@ -119,7 +119,7 @@ def test_a_cloned_disk(tmp_path: Path) -> None:
         provider_id = first.registered()
         copy_identity(first_home, second_home)
         with running(second_home, url) as second:
-            assert "refuses to register this provider" in second.complained("refuses")
+            assert "duplicate identity" in second.complained("refuses to register this provider")
             before = seq(url, provider_id)
             wait_for(lambda: seq(url, provider_id) >= before + 3, "three more samples of the first")
             assert (second.said, len(second.complaints), first.complaints) == ([], 1, [])

@@ -576,7 +576,7 @@ async def test_a_stalled_hub_gives_up_no_job(
         second = await submit(operator)
         await other.assigned()
         clock.advance(LEASE * 10)
-        hub.hub.caretaker.stalled()
+        hub.hub.caretaker.stalled(60)
         await hub.hub.caretaker.sweep()
         assert job(hub, first).state == "running"
         assert job(hub, second).state == "assigned"

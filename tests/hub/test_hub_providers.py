@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from qubix_tui.hub.backfill import AFTERMATH_SECONDS, SHOWN_SECONDS
 from qubix_tui.hub.duplicates import GONE_SECONDS
 from qubix_tui.hub.engine.base import Change, EngineUnavailable, NewEvent, Precondition
 from qubix_tui.hub.engine.memory import MemoryEngine
-from qubix_tui.hub.providers import REFILLED_SECONDS
 from qubix_tui.protocol.tokens import Role
 from tests.hub.manual_clock import ManualClock
 from tests.hub.wire import Client, Message, Running, eventually, running
@@ -315,13 +315,40 @@ async def test_a_gap_is_filled_and_shown(hub: Running, clock: ManualClock) -> No
             await again.heard()
             await hub.hub.caretaker.sweep()
             assert await watcher.heard() == []
-            clock.advance(REFILLED_SECONDS)
+            clock.advance(SHOWN_SECONDS)
             await hub.hub.caretaker.sweep()
             (page,) = await watcher.heard()
             assert (page["channel"], page["data"]["kind"]) == (f"provider:{provider_id}", "provider_snapshot")
             assert [point["cpuPercent"] for point in page["data"]["history"]] == [1, 2]
             await hub.hub.caretaker.sweep()
             assert await watcher.heard() == []
+
+
+async def test_a_hub_that_was_held_up_asks_for_what_it_missed(hub: Running, clock: ManualClock) -> None:
+    """Samples that waited count as of now: each agent is asked for what there was, also one that is back."""
+    token = hub.provider_token()
+    async with await hub.client() as watcher, await hub.client(token=token) as agent:
+        await agent.register()
+        await agent.send("GPU_METRICS_UPDATE", METRICS)
+        await agent.heard()
+        clock.advance(12)
+        await agent.send("GPU_METRICS_UPDATE", METRICS)
+        hub.hub.caretaker.stalled(4)
+        assert await agent.heard() == []
+        hub.hub.caretaker.stalled(12)
+        (wish,) = await agent.heard()
+        assert (wish["type"], wish["data"]) == ("provider:backfill", {"secondsAgo": 12})
+        async with await hub.client(token=token) as again:
+            assert (await again.register())["data"]["lastSampleSecondsAgo"] == 12
+        clock.advance(AFTERMATH_SECONDS - 1)
+        await watcher.heard()
+        async with await hub.client(token=token) as again:
+            await again.register()
+            await again.send("GPU_METRICS_UPDATE", METRICS)
+            await again.heard()
+            clock.advance(1)
+            async with await hub.client(token=token) as newest:
+                assert (await newest.register())["data"]["lastSampleSecondsAgo"] == 1
 
 
 @pytest.mark.parametrize(
@@ -428,11 +455,11 @@ async def test_a_hub_that_was_held_up_declares_nobody_gone(hub: Running, clock: 
     async with await hub.agent() as agent, await hub.client() as client:
         provider_id = (await agent.register())["data"]["providerId"]
         clock.advance(300)
-        hub.hub.caretaker.stalled()
+        hub.hub.caretaker.stalled(60)
         await hub.hub.caretaker.sweep()
         assert state_of(hub, provider_id) == "available"
         assert await client.heard() == []
-        assert await agent.heard() == []
+        assert [message["type"] for message in await agent.heard()] == ["provider:backfill"]
 
 
 async def test_a_restarted_hub_finds_its_providers(clock: ManualClock) -> None:

@@ -108,6 +108,7 @@ EVENT_NAMES = {
     "job:assign": "jobId attempt workload params gpus timeoutSeconds",
     "job:start": "jobId attempt leaseSeconds marginSeconds",
     "job:stop": "jobId attempt reason graceSeconds",
+    "provider:backfill": "secondsAgo",
 }
 
 UPDATE_NAMES = {
