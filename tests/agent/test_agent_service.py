@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from agent import service as service_module
 from agent import target as target_module
 from agent.sampler import Sampler
+from agent.sensors.gpu_off import NoGpus
+from agent.sensors.host import HostReading, HostSensor
 from agent.sensors.inventory import Owner
 from agent.service import Service
 from agent.target import TargetFinder
@@ -20,6 +23,7 @@ from qubix_tui import home
 from qubix_tui.hub.access import Access
 from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.server import Hub
+from qubix_tui.notify import Notifier
 from qubix_tui.protocol.tokens import Role, new_token
 from tests.agent.fake_nvml import FakeNvml
 from tests.client.scripted_hub import until
@@ -40,14 +44,24 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 class Running:
     """A service under test, and what it says."""
 
-    def __init__(self, directory: Path, token_file: Path | None = None, hub: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        token_file: Path | None = None,
+        hub: str | None = None,
+        *,
+        sampler: Sampler | None = None,
+        notifier: Notifier | None = None,
+    ) -> None:
         self.reports: list[str] = []
         self.complaints: list[str] = []
         self.service = Service(
             TargetFinder(hub, token_file, directory),
             Owner("worker-1", name="rig-7"),
             directory,
-            sampler=Sampler(directory),
+            sampler=sampler or Sampler(directory),
+            period=0.05 if sampler else 1.0,
+            notifier=notifier,
             report=self.reports.append,
             complain=self.complaints.append,
         )
@@ -145,3 +159,50 @@ async def test_it_ends_before_it_began(tmp_path: Path, nvml: FakeNvml) -> None:
     async with running(tmp_path) as agent:
         pass
     assert agent.reports == []
+
+
+class Slow(HostSensor):
+    """A host sensor that hangs in the kernel from its third reading on, until it is let go."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.let_go = threading.Event()
+        self.hangs = threading.Event()
+        self._left = 2
+
+    def read(self) -> HostReading:
+        """Read, or hang."""
+        if self._left == 0:
+            self.hangs.set()
+            self.let_go.wait(30)
+        self._left -= 1
+        return super().read()
+
+
+async def test_the_watchdog_is_fed_by_samples(tmp_path: Path) -> None:
+    """Ready with the first sample, then alive with those that follow; once none comes, not a word more."""
+    sensor, address = Slow(tmp_path), str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(address)
+        supervisor.setblocking(False)
+        heard: list[str] = []
+        under_test = Running(
+            tmp_path,
+            hub="ws://127.0.0.1:1",
+            sampler=Sampler(tmp_path, host=sensor, gpu=NoGpus()),
+            notifier=Notifier(address, 0.04),
+        )
+        asyncio.get_running_loop().add_reader(
+            supervisor, lambda: heard.append(supervisor.recv(4096).decode())
+        )
+        task = asyncio.get_running_loop().create_task(under_test.service.run())
+        await until(sensor.hangs.is_set)
+        await until(lambda: any("connection refused" in message for message in heard))
+        assert heard[0] == "READY=1\nSTATUS=sampling"
+        assert heard.count("WATCHDOG=1") == 2
+        sensor.let_go.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(5):
+            await task
+        await until(lambda: any(message.startswith("STOPPING=1") for message in heard))
+        asyncio.get_running_loop().remove_reader(supervisor)
