@@ -1,6 +1,7 @@
 """`qubix-agent doctor`: look whether this machine can serve."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from agent import doctor, settings
     from agent.doctor.finding import lines
+    from agent.jobs.workloads import JOB_USER
     from agent.sensors.offer import Offer
     from agent.target import TargetFinder
     from qubix_tui import home
@@ -55,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         finder=TargetFinder(hub.url, token_file, directory, transport(applied)),
         offer=Offer(applied.gpus.offer),
         gpu_is_on=applied.sensors.gpu,
+        job_user=applied.jobs.user or (JOB_USER if os.geteuid() == 0 else None),
     )
     findings = asyncio.run(doctor.examine(patient))
     serves = doctor.can_serve(findings)

@@ -4,7 +4,6 @@ import os
 import resource
 import shutil
 import stat
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Final
 import psutil
 
 from agent.doctor.finding import Finding, State
+from agent.jobs.selftest import check_sandbox
 from agent.sensors.cgroup import Limits, read_limits
 from agent.sensors.host import effective
 from agent.state import running_agent
@@ -30,19 +30,13 @@ CORES_NEEDED: Final = 0.1
 FILES_NEEDED: Final = 64
 FILES_WANTED: Final = 1024
 
-SANDBOX_SECONDS: Final = 10.0
 
-_BUBBLEWRAP: Final = (
-    *("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"),  # noqa: S108 - its own
-    *("--unshare-pid", "--unshare-ipc", "--unshare-net", "--die-with-parent", "--new-session", "true"),
-)
-
-
-def look_at_host(home: Path) -> Iterator[Finding]:
+def look_at_host(home: Path, job_user: str | None) -> Iterator[Finding]:
     """Look at all of it.
 
     Args:
         home: QUBIX_HOME.
+        job_user: Whom jobs run as; None for this process's own user.
     """
     state = home / "agent"
     yield _state_directory(state)
@@ -50,7 +44,7 @@ def look_at_host(home: Path) -> Iterator[Finding]:
     yield _agent(state)
     yield _limits(effective(read_limits(), psutil.virtual_memory().total))
     yield _files()
-    yield _sandbox()
+    yield _sandbox(job_user)
 
 
 def _state_directory(path: Path) -> Finding:
@@ -156,41 +150,9 @@ def _files() -> Finding:
     )
 
 
-def _sandbox() -> Finding:
-    needed = "bubblewrap that works for this user; without it, no job that is to be shut in begins here"
-    program = shutil.which("bwrap")
-    if program is None:
-        return Finding(
-            "sandbox",
-            State.WARN,
-            "bubblewrap (bwrap) is not installed",
-            needed,
-            "install the package bubblewrap",
-        )
-    try:
-        tried = subprocess.run(
-            [program, *_BUBBLEWRAP],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=SANDBOX_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding("sandbox", State.WARN, f"bubblewrap fails: {error}", needed, _SANDBOX_REMEDY)
-    if tried.returncode != 0:
-        said = _first_line(tried.stderr) or f"exit code {tried.returncode}"
-        return Finding("sandbox", State.WARN, f"bubblewrap fails: {said}", needed, _SANDBOX_REMEDY)
-    return Finding("sandbox", State.OK, "bubblewrap shuts a program in", needed)
-
-
-_SANDBOX_REMEDY: Final = (
-    "let users make namespaces of their own: sysctl kernel.unprivileged_userns_clone=1 "
-    "(Debian), kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu); in a container, "
-    "allow them there"
-)
-
-
-def _first_line(output: bytes) -> str:
-    from qubix_tui.protocol.checks import printable
-
-    return printable(output.decode("utf-8", "replace").strip().partition("\n")[0])
+def _sandbox(user: str | None) -> Finding:
+    needed = "bubblewrap that shuts a program in; what is to run in it is not offered otherwise"
+    problem = check_sandbox("bubblewrap", user=user)
+    if problem is not None:
+        return Finding("sandbox", State.WARN, problem, needed)
+    return Finding("sandbox", State.OK, f"bubblewrap shuts a program in, as {user or 'this user'}", needed)

@@ -23,11 +23,13 @@ class Patient(NamedTuple):
     offer: Offer
     gpu_is_on: bool
     """Whether GPUs are looked at at all."""
+    job_user: str | None
+    """Whom jobs run as; None for this process's own user."""
 
 
 async def examine(patient: Patient) -> list[Finding]:
     """Look at everything. It takes seconds; half a minute where a driver hangs."""
-    findings = list(look_at_host(patient.home))
+    findings = list(look_at_host(patient.home, patient.job_user))
     findings += look_at_gpus(patient.offer, is_on=patient.gpu_is_on)
     try:
         target = patient.finder.find()

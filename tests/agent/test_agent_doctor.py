@@ -1,6 +1,7 @@
 """Whether this machine can serve: real looks at real things, good and bad."""
 
 import datetime as dt
+import getpass
 import json
 import os
 import shutil
@@ -154,7 +155,7 @@ def test_a_state_directory_of_others(tmp_path: Path) -> None:
     (tmp_path / "agent").chmod(0o755)
 
     def found() -> Finding:
-        return next(iter(host.look_at_host(tmp_path)))
+        return next(iter(host.look_at_host(tmp_path, None)))
 
     assert (found().state, found().remedy) == (State.FAIL, f"chmod 0700 {tmp_path}/agent")
     (tmp_path / "agent").chmod(0o700)
@@ -173,7 +174,7 @@ def test_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for free in (2000, 500, 10):
         usage = shutil.disk_usage(tmp_path)._replace(free=free * host.MIB)
         monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
-        states += [finding.state for finding in host.look_at_host(tmp_path) if finding.check == "disk"]
+        states += [finding.state for finding in host.look_at_host(tmp_path, None) if finding.check == "disk"]
     assert states == [State.OK, State.WARN, State.FAIL]
 
 
@@ -192,22 +193,24 @@ def test_few_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "state", "seen"),
+    ("script", "seen"),
     [
-        ("echo 'bwrap: setting up uid map: Permission denied' >&2; exit 1", "warn", "setting up uid map"),
-        ("exit 7", "warn", "exit code 7"),
-        (None, "warn", "is not installed"),
+        ("echo 'bwrap: setting up uid map: Permission denied' >&2; exit 1", "setting up uid map"),
+        (None, "not installed"),
     ],
 )
-def test_a_sandbox_that_does_not_work(script: str | None, state: str, seen: str, tmp_path: Path) -> None:
+def test_a_sandbox_that_does_not_work(script: str | None, seen: str, tmp_path: Path) -> None:
     """What bubblewrap says is passed on; this machine serves what needs no sandbox."""
     tools = tmp_path / "bin"
     tools.mkdir()
     if script is not None:
         (tools / "bwrap").write_text(f"#!/bin/sh\n{script}\n")
         (tools / "bwrap").chmod(0o755)
+    (tmp_path / "home").mkdir(mode=0o700)
+    # This user's own may enter the test's directory.
+    (tmp_path / "home" / "agent.toml").write_text(f"[jobs]\nuser = '{getpass.getuser()}'\n")
     found = examine(tmp_path / "home", "--hub", "ws://127.0.0.1:1", PATH=str(tools)).found["sandbox"]
-    assert found["state"] == state
+    assert found["state"] == "warn"
     assert seen in found["seen"]
 
 
