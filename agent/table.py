@@ -63,8 +63,9 @@ def _gpu_lines(gpu: GpuMetrics) -> Iterator[str]:
     if (gpu.pcie_rx_bytes_per_sec, gpu.pcie_tx_bytes_per_sec) != (None, None):
         rx, tx = gpu.pcie_rx_bytes_per_sec, gpu.pcie_tx_bytes_per_sec
         yield _line("", f"PCIe in {_text(rx, ' B/s')}  out {_text(tx, ' B/s')}")
-    if gpu.throttle:
-        yield _line("", "held back by " + ", ".join(gpu.throttle))
+    held_back = [reason for reason in gpu.throttle or () if reason != "idle"]
+    if held_back:
+        yield _line("", "held back by " + ", ".join(held_back))
     for process in gpu.processes or ():
         yield _line("", f"{process.pid} {_text(process.name)}  {_text(process.mem_used_mb, ' MiB')}")
 

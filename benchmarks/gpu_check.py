@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from agent.sensors.gpu import GpuReading, GpuSensor
-from benchmarks.gpu_comparison import NOT_TOLD, RULES, Finding, compared, compared_processes, parsed
+from benchmarks.gpu_comparison import NOT_TOLD, RULES, Finding, compared, compared_processes, parsed, shown
 from qubix_tui.protocol.records import GpuMetrics
 
 WATCHED_SECONDS: Final = 6
@@ -37,6 +37,8 @@ class Smi(msgspec.Struct, frozen=True):
 
     gpus: dict[str, dict[str, str]]
     processes: list[list[str]]
+    instances: dict[str, frozenset[str]]
+    """MIG instances of each GPU."""
     cuda_version: str
 
 
@@ -50,7 +52,24 @@ def ask_smi() -> Smi:
     gpus = [dict(zip(names, row, strict=True)) for row in _csv(f"--query-gpu={','.join(names)}")]
     processes = _csv("--query-compute-apps=gpu_uuid,pid,used_memory,process_name")
     version = re.search(r"CUDA Version: *([0-9.]+)", _run())
-    return Smi({gpu["uuid"]: gpu for gpu in gpus}, processes, version.group(1) if version else "N/A")
+    return Smi(
+        {gpu["uuid"]: gpu for gpu in gpus},
+        processes,
+        _instances(_run("-L")),
+        version.group(1) if version else "N/A",
+    )
+
+
+def _instances(listing: str) -> dict[str, frozenset[str]]:
+    found: dict[str, frozenset[str]] = {}
+    whole = ""
+    for uuid in re.findall(r"UUID: ((?:GPU|MIG)-[^)]+)", listing):
+        if uuid.startswith("GPU-"):
+            whole = uuid
+            found[whole] = frozenset()
+        else:
+            found[whole] |= {uuid}
+    return found
 
 
 def _csv(query: str) -> list[list[str]]:
@@ -121,7 +140,14 @@ def findings(gpu: GpuMetrics, reading: GpuReading, before: Smi, after: Smi) -> l
             for rule in RULES
         ),
         compared_processes(gpu, after.processes),
+        _compared_instances(gpu, reading, after),
     ]
+
+
+def _compared_instances(gpu: GpuMetrics, reading: GpuReading, smi: Smi) -> Finding:
+    ours = frozenset(each.uuid for each in reading.gpus if each.uuid and each.parent_uuid == gpu.uuid)
+    theirs = smi.instances.get(gpu.uuid or "", frozenset())
+    return Finding("MIG instances", shown(ours), shown(theirs), "same", ours == theirs)
 
 
 def checked(state: str, seconds: float) -> int:

@@ -12,8 +12,8 @@ from agent.jobs.benchmark.cuda import Device, Driver
 from agent.jobs.benchmark.figures import CantMeasure
 
 _GIB: Final = 1024**3
-_BROUGHT_BYTES: Final = 16 * 1024**2
-_WRITES: Final = 20
+_BROUGHT_BYTES: Final = 8 * 1024**2
+_WRITES: Final = 100
 """Times that all of the memory is written for each time that some of it is brought."""
 
 

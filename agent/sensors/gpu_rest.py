@@ -24,11 +24,11 @@ class Rest:
     """Whether the GPUs are to be left alone.
 
     Args:
-        sysfs: Where sysfs is.
+        root: What stands before ``/sys`` and ``/proc``.
     """
 
-    def __init__(self, sysfs: str = nvidia_pci.SYSFS) -> None:
-        self._sysfs = sysfs
+    def __init__(self, root: str = "") -> None:
+        self._root = root
         self._left_alone: list[str] | None = None
         self._until = 0.0
         self._have_slept = False
@@ -37,7 +37,7 @@ class Rest:
 
     def begins_asleep(self) -> bool:
         """Look before any GPU is opened: if all of them sleep, they are left alone from now on."""
-        places = nvidia_pci.addresses(self._sysfs)
+        places = nvidia_pci.addresses(self._root)
         if not places or self._sleepers(places) != places:
             return False
         self._left_alone, self._have_slept = places, True
@@ -82,4 +82,4 @@ class Rest:
         return asleep
 
     def _sleepers(self, places: Sequence[str]) -> list[str]:
-        return [address for address in places if nvidia_pci.is_asleep(address, self._sysfs)]
+        return [address for address in places if nvidia_pci.is_asleep(address, self._root)]

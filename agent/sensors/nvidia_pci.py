@@ -1,24 +1,22 @@
-"""NVIDIA's GPUs as the kernel lists them, which are asleep, and nothing that could wake one.
+"""NVIDIA's GPUs as the kernel lists them, and which of them are asleep; nothing here wakes one.
 
-Only sysfs is read. NVML is no help here: initialising it opens the device file of every GPU, which wakes
-those that sleep, and with its flag not to attach GPUs it then has none to give (both seen with driver 580).
-Nor is ``/proc/driver/nvidia/gpus/*/information``: to answer, the driver takes a reference that resumes the
-GPU (`nv_procfs_read_gpu_info` in NVIDIA's open kernel modules).
+Of a GPU that may be asleep only sysfs is read. NVML is no help there: initialising it opens the device file of
+every GPU, which wakes those that sleep, and with its flag not to attach GPUs it has none to give (both seen
+with driver 580). Nor is ``/proc/driver/nvidia/gpus/*/information``: to answer, the driver takes a reference
+that resumes the GPU (`nv_procfs_read_gpu_info` in NVIDIA's open kernel modules).
 """
 
 import os
 from typing import Final
-
-SYSFS: Final = "/sys"
 
 _NVIDIA: Final = "0x10de"
 _DISPLAY_CONTROLLER: Final = "0x03"
 _ASLEEP: Final = frozenset({"suspended", "suspending"})
 
 
-def addresses(sysfs: str = SYSFS) -> list[str]:
+def addresses(root: str = "") -> list[str]:
     """Give the PCI addresses of the GPUs that NVIDIA's driver serves, in order: ``0000:01:00.0``."""
-    devices = f"{sysfs}/bus/pci/devices"
+    devices = f"{root}/sys/bus/pci/devices"
     try:
         found = sorted(os.listdir(devices))  # noqa: PTH208 - the child loads no pathlib
     except OSError:
@@ -26,14 +24,17 @@ def addresses(sysfs: str = SYSFS) -> list[str]:
     return [address for address in found if _is_gpu(f"{devices}/{address}")]
 
 
-def is_asleep(address: str, sysfs: str = SYSFS) -> bool:
+def is_asleep(address: str, root: str = "") -> bool:
     """Whether that device is in runtime suspend: any access by the driver would resume it."""
-    return _read(f"{sysfs}/bus/pci/devices/{address}/power/runtime_status") in _ASLEEP
+    return _read(f"{root}/sys/bus/pci/devices/{address}/power/runtime_status") in _ASLEEP
 
 
-def may_sleep(address: str, sysfs: str = SYSFS) -> bool:
-    """Whether the kernel would suspend that device if nobody used it."""
-    return _read(f"{sysfs}/bus/pci/devices/{address}/power/control") == "auto"
+def may_sleep(address: str, root: str = "") -> bool:
+    """Whether kernel and driver would suspend that device, which is awake, if nobody used it."""
+    if _read(f"{root}/sys/bus/pci/devices/{address}/power/control") != "auto":
+        return False
+    status, _, _ = _read(f"{root}/proc/driver/nvidia/gpus/{address}/power").partition("\n")
+    return status.partition(":")[2].strip().startswith("Enabled")
 
 
 def from_nvml(bus_id: str) -> str:

@@ -38,7 +38,7 @@ class Device(Unit):
         index: Its number, as the driver counts; a guess until it is opened where ``address`` is given.
         open_handle: Opens it. It is only called while the GPU is awake.
         address: Where it is on the PCI bus, as sysfs writes it; None where the library is to say that.
-        sysfs: Where sysfs is.
+        root: What stands before ``/sys`` and ``/proc``.
         remarks: Where to put what is odd.
     """
 
@@ -48,7 +48,7 @@ class Device(Unit):
         open_handle: Callable[[], Handle],
         *,
         address: str | None,
-        sysfs: str,
+        root: str,
         remarks: Remarks,
     ) -> None:
         energy = Field(("energyJ", "avgPowerW"), OFTEN, EnergyMeter().read)
@@ -56,7 +56,7 @@ class Device(Unit):
         self.values.update(index=index, pciAddress=address)
         self.asleep = False
         self._open = open_handle
-        self._sysfs = sysfs
+        self._root = root
         self._instances: dict[str, Unit] = {}
         self._instances_due = 0.0
         self._hears_xids: bool | None = None
@@ -76,7 +76,7 @@ class Device(Unit):
             and not self.values.get("utilPercent")
             and self.values.get("processes") == []
             and self.values["pciAddress"] is not None
-            and nvidia_pci.may_sleep(self.values["pciAddress"], self._sysfs)
+            and nvidia_pci.may_sleep(self.values["pciAddress"], self._root)
         )
 
     def sample(self, now: float, *, on_request: bool = False) -> list[dict[str, Any]]:
@@ -126,7 +126,7 @@ class Device(Unit):
     def _wake(self) -> None:
         """See whether it is awake; open it when it is for the first time."""
         address = self.values["pciAddress"]
-        self.asleep = address is not None and nvidia_pci.is_asleep(address, self._sysfs)
+        self.asleep = address is not None and nvidia_pci.is_asleep(address, self._root)
         if self.asleep or self.lost or self.handle is not None:
             return
         try:
@@ -165,16 +165,16 @@ class Generation:
     """The library, initialised once, and its GPUs.
 
     Args:
-        sysfs: Where sysfs is.
+        root: What stands before ``/sys`` and ``/proc``.
 
     Raises:
         GenerationOver: It can't be initialised.
     """
 
-    def __init__(self, sysfs: str = nvidia_pci.SYSFS) -> None:
+    def __init__(self, root: str = "") -> None:
         self.remarks: Remarks = {}
         """What is odd, by what it is of. Whoever reads them clears them."""
-        self._sysfs = sysfs
+        self._root = root
         try:
             # This opens all GPUs: one that sleeps while another is awake can't be spared it.
             pynvml.nvmlInit()
@@ -184,9 +184,9 @@ class Generation:
         self.driver_version = _fact(pynvml.nvmlSystemGetDriverVersion)
         cuda = _fact(pynvml.nvmlSystemGetCudaDriverVersion_v2)
         self.cuda_version = f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None
-        places = nvidia_pci.addresses(sysfs)
+        places = nvidia_pci.addresses(root)
         # Which number one that still sleeps has is only known by its place, and only where all are NVML's.
-        by_place = len(places) == count and any(nvidia_pci.is_asleep(place, sysfs) for place in places)
+        by_place = len(places) == count and any(nvidia_pci.is_asleep(place, root) for place in places)
         self.devices = (
             [self._by_address(index, address) for index, address in enumerate(places)]
             if by_place
@@ -207,13 +207,13 @@ class Generation:
         def opening() -> Handle:
             return pynvml.nvmlDeviceGetHandleByIndex(index)
 
-        return Device(index, opening, address=None, sysfs=self._sysfs, remarks=self.remarks)
+        return Device(index, opening, address=None, root=self._root, remarks=self.remarks)
 
     def _by_address(self, index: int, address: str) -> Device:
         def opening() -> Handle:
             return pynvml.nvmlDeviceGetHandleByPciBusId(address.encode())
 
-        return Device(index, opening, address=address, sysfs=self._sysfs, remarks=self.remarks)
+        return Device(index, opening, address=address, root=self._root, remarks=self.remarks)
 
     def _take_xids(self) -> None:
         if self._events is None:

@@ -7,7 +7,6 @@ little as it can: no event loop, no TLS, nothing of the wire. A call of the libr
 thread watches stdin all the while, so that the end of the agent, however it comes, is its end too.
 """
 
-import ctypes
 import json
 import os
 import sys
@@ -38,7 +37,7 @@ class Questions:
         os._exit(0)
 
 
-def main(sysfs: str) -> None:
+def main(root: str) -> None:
     """Answer until stdin ends, or until the library has to be initialised again."""
     questions = Questions()
     question = questions.next()
@@ -46,8 +45,7 @@ def main(sysfs: str) -> None:
     from agent.sensors.nvml_unit import GenerationOver
 
     try:
-        generation = nvml.Generation(sysfs)
-        is_first = True
+        generation = nvml.Generation(root)
         while True:
             _answer(
                 gpus=generation.sample(time.monotonic(), on_request=question == WITH_PCIE),
@@ -59,20 +57,9 @@ def main(sysfs: str) -> None:
                 cpuSeconds=time.process_time(),
             )
             generation.remarks.clear()
-            if is_first:
-                _give_memory_back()
-                is_first = False
             question = questions.next()
     except GenerationOver as over:
         _answer(over=over.code)
-
-
-def _give_memory_back() -> None:
-    """Let go of what the driver took to initialise itself: 10 MiB that are free again, but resident."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    # Of glibc alone.
-    if trim is not None:
-        trim(0)
 
 
 def _answer(**members: Any) -> None:  # noqa: ANN401 - whatever JSON takes

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from agent.sensors import nvidia_pci, nvml_child
+from agent.sensors import nvml_child
 
 LIBRARY: Final = "libnvidia-ml.so.1"
 
@@ -41,17 +41,17 @@ class NvmlProcess:
     """A running child; `agent.sensors.nvml_child` says what it does.
 
     Args:
-        sysfs: Where sysfs is.
+        root: What stands before ``/sys`` and ``/proc``.
 
     Raises:
         OSError: It can't be started.
     """
 
-    def __init__(self, sysfs: str = nvidia_pci.SYSFS) -> None:
+    def __init__(self, root: str = "") -> None:
         search = (str(Path(nvml_child.__file__).parents[2]), *filter(os.path.isdir, sys.path))
         self._process = subprocess.Popen(
             # Isolated and without `site`: nothing of the user's runs in there, and it starts sooner.
-            [sys.executable, "-I", "-S", nvml_child.__file__, sysfs, *search],
+            [sys.executable, "-I", "-S", nvml_child.__file__, root, *search],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,

@@ -15,16 +15,14 @@ class Reader:
     """Reads again and again until something is seen.
 
     Args:
-        sysfs: What the sensor and its child take for sysfs; by default a place where there is none.
+        root: What the sensor and its child look for ``/sys`` and ``/proc`` in; by default there is nothing.
         pcie: Whether PCIe throughput is asked for.
         offer: Which GPUs are spoken of.
     """
 
-    def __init__(
-        self, sysfs: str = "/nonexistent", *, pcie: bool = False, offer: Offer | None = None
-    ) -> None:
+    def __init__(self, root: str = "/nonexistent", *, pcie: bool = False, offer: Offer | None = None) -> None:
         self.sensor = GpuSensor(
-            start=lambda: NvmlProcess(sysfs), offer=offer, rest=Rest(sysfs), backoff=(0.05,), pcie=pcie
+            start=lambda: NvmlProcess(root), offer=offer, rest=Rest(root), backoff=(0.05,), pcie=pcie
         )
         self.longest = 0.0
 

@@ -44,6 +44,7 @@ ANSWERS = {
     "pcie.link.width.current": "8",
     "pcie.link.width.max": "16",
     "processes": f"{BIG['uuid']}, PID, 905, /somewhere/NAME",
+    "instances": "",
 }
 """What nvidia-smi would say of the stand-in's GPU, and of this process (PID, NAME), which holds it."""
 
@@ -56,6 +57,9 @@ if query.startswith("--query-gpu="):
     print(", ".join(answers[name] for name in query.split("=")[1].split(",")))
 elif query.startswith("--query-compute-apps"):
     print(answers["processes"])
+elif query == "-L":
+    print("GPU 0: NVIDIA H200 (UUID: " + answers["uuid"] + ")")
+    print(answers["instances"])
 else:
     print("| NVIDIA-SMI 580.65.06   Driver Version: 580.65.06   CUDA Version: 13.0 |")
 """
@@ -108,6 +112,7 @@ def test_agreement(one_gpu: FakeNvml, tmp_path: Path) -> None:
         ("uuid", "GPU-another", "uuid"),
         ("processes", f"{BIG['uuid']}, PID, 905, /somewhere/else", "processes"),
         ("processes", "", "processes"),
+        ("instances", "  MIG 1g.18gb Device 0: (UUID: MIG-0)", "MIG instances"),
     ],
 )
 def test_disagreement(one_gpu: FakeNvml, tmp_path: Path, query: str, answer: str, member: str) -> None:

@@ -105,7 +105,7 @@ def test_a_new_division_is_seen_within_a_minute(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(nvml_module, "instance_handles", lambda _: layout)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetUUID", lambda handle: handle)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetIndex", lambda _: 0)
-    device = Device(0, lambda: "GPU", address="0000:01:00.0", sysfs="/nonexistent", remarks={})
+    device = Device(0, lambda: "GPU", address="0000:01:00.0", root="/nonexistent", remarks={})
     device._find_instances(0.0)
     assert list(device._instances) == layout
     kept = device._instances["MIG-b"]
