@@ -8,7 +8,7 @@ it is simulated.
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from qubix_tui.hub.fleet_metrics import Sampled, current_gpus
+from qubix_tui.hub.fleet_metrics import Sampled, current_gpus, flag
 from qubix_tui.hub.metric_text import MetricText, labels
 from qubix_tui.protocol.records import GpuMetrics
 
@@ -34,6 +34,15 @@ _FIELDS: Final[dict[str, tuple[str, Callable[[GpuMetrics], float | None]]]] = {
     "POWER_USAGE": ("Power draw (in W).", lambda g: g.power_w),
     "SM_CLOCK": ("SM clock frequency (in MHz).", lambda g: g.sm_clock_mhz),
     "MEM_CLOCK": ("Memory clock frequency (in MHz).", lambda g: g.mem_clock_mhz),
+    "CORRECTABLE_REMAPPED_ROWS": (
+        "Number of remapped rows for correctable errors.",
+        lambda g: g.row_remaps_correctable,
+    ),
+    "UNCORRECTABLE_REMAPPED_ROWS": (
+        "Number of remapped rows for uncorrectable errors.",
+        lambda g: g.row_remaps_uncorrectable,
+    ),
+    "ROW_REMAP_FAILURE": ("Whether remapping of rows has failed.", lambda g: flag(g.row_remap_failure)),
     "XID_ERRORS": ("Value of the last XID error encountered.", lambda g: g.xid),
 }
 

@@ -1,7 +1,8 @@
 """The fleet as Prometheus metrics, under names of our own and in base units.
 
-Labels: ``provider``; of a GPU also ``gpu`` (its index) and ``uuid``; ``simulated="true"`` on what is
-simulated, and on nothing else. What is not known is left out.
+Labels: ``provider``; of a GPU also ``gpu`` (its index) and ``uuid``; of a MIG instance also ``parent``, the
+UUID of the GPU that it is a part of; ``simulated="true"`` on what is simulated, and on nothing else. What is
+not known is left out.
 """
 
 from collections import Counter
@@ -71,11 +72,19 @@ _GPU: Final[dict[str, tuple[str, Callable[[GpuMetrics], float | None]]]] = {
     "fan_speed_ratio": ("Speed of the fan.", lambda g: _ratio(g.fan_percent)),
     "pcie_receive_bytes_per_second": ("Bytes received over PCIe.", lambda g: g.pcie_rx_bytes_per_sec),
     "pcie_transmit_bytes_per_second": ("Bytes sent over PCIe.", lambda g: g.pcie_tx_bytes_per_sec),
+    "pcie_link_generation": ("Generation of the PCIe link as it runs.", lambda g: g.pcie_link_gen),
+    "pcie_link_width_lanes": ("Lanes of the PCIe link in use.", lambda g: g.pcie_link_width),
+    "row_remap_pending": ("1 if a row of memory waits to be replaced.", lambda g: flag(g.row_remap_pending)),
+    "row_remap_failure": ("1 if a row of memory could not be replaced.", lambda g: flag(g.row_remap_failure)),
     "last_xid": ("The driver's newest error report on it.", lambda g: g.xid),
 }
 
 _GPU_COUNTERS: Final[dict[str, tuple[str, Callable[[GpuMetrics], float | None]]]] = {
     "energy_joules": ("Energy since the driver was loaded.", lambda g: g.energy_j),
+    "ecc_corrected_errors": (
+        "Corrected memory errors since the driver was loaded.",
+        lambda g: g.ecc_corrected,
+    ),
     "ecc_uncorrected_errors": (
         "Uncorrected memory errors since the driver was loaded.",
         lambda g: g.ecc_uncorrected,
@@ -141,7 +150,9 @@ def _provider_labels(provider: Provider) -> str:
 
 def _gpu_labels(provider: Provider, gpu: GpuMetrics) -> str:
     own = with_label(_provider_labels(provider), "gpu", str(gpu.index))
-    return own if gpu.uuid is None else with_label(own, "uuid", gpu.uuid)
+    if gpu.uuid is not None:
+        own = with_label(own, "uuid", gpu.uuid)
+    return own if gpu.parent_uuid is None else with_label(own, "parent", gpu.parent_uuid)
 
 
 def _with_facts(own: str, provider: Provider) -> str:
@@ -150,6 +161,11 @@ def _with_facts(own: str, provider: Provider) -> str:
         if value is not None:
             own = with_label(own, name, value)
     return own
+
+
+def flag(truth: bool | None) -> int | None:
+    """Give 1 for yes, 0 for no, None for not known."""
+    return None if truth is None else int(truth)
 
 
 def _as_it_is(value: int) -> int:
