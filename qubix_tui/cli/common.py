@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from qubix_tui import home
-from qubix_tui.console.options import FRAMES_PER_SECOND
 from qubix_tui.protocol import DEFAULT_PORT
 from qubix_tui.protocol.tokens import Role, is_token
 
@@ -87,7 +86,7 @@ def add_display_options(parser: argparse.ArgumentParser, *, default: bool | str 
         "--fps",
         metavar="N",
         type=_frames,
-        default=FRAMES_PER_SECOND if default is False else default,
+        default=None if default is False else default,
         help="paint changes at most N times a second (default: 10); 2 suits a slow link",
     )
 

@@ -78,8 +78,9 @@ def show(
         ascii_only=arguments.ascii,
         read_only=arguments.read_only,
         frames_per_second=arguments.fps,
+        mouse=not arguments.no_mouse,
         directory=home.private_dir(home.home_dir() / "console"),
     )
     app = QubixApp(target.url, target.token, options=options, notices=notices, news=news)
-    app.run(mouse=not arguments.no_mouse)
+    app.run(mouse=app.settings.display.mouse)
     return app.return_code or 0

@@ -23,6 +23,7 @@ from qubix_tui.console.alerts import Alerts, default_rules
 from qubix_tui.console.event_log import EventLog, Kind
 from qubix_tui.console.fleet import Fleet, Summary
 from qubix_tui.console.format import format_age, safe
+from qubix_tui.console.keymap import complaints_about
 from qubix_tui.console.link_words import Words
 from qubix_tui.console.options import Options
 from qubix_tui.console.places import Place, Trail
@@ -30,7 +31,9 @@ from qubix_tui.console.saving import Table, save_text, to_csv, to_json
 from qubix_tui.console.screens.base import ConsoleScreen
 from qubix_tui.console.screens.help import HelpScreen
 from qubix_tui.console.screens.pick import Choice, PickScreen
-from qubix_tui.console.themes import DEFAULT_THEME, THEMES, variables_for
+from qubix_tui.console.settings import Settings
+from qubix_tui.console.settings_store import SettingsStore
+from qubix_tui.console.themes import THEMES, variables_for
 from qubix_tui.console.views import BY_NAME, VIEWS
 from qubix_tui.protocol import channels
 from qubix_tui.protocol.events import Event
@@ -127,6 +130,7 @@ class QubixApp(App[None]):
         super().__init__(ansi_color="NO_COLOR" in os.environ)
         self.url = url
         self.options = options
+        self.store = SettingsStore(options.directory, options.as_settings())
         self.learn_from(Connection(url, token=token, retry=CONSOLE))
         self.monotonic = time.monotonic
         self.trail = Trail(Place(self.DEFAULT_MODE))
@@ -140,7 +144,13 @@ class QubixApp(App[None]):
         self._end_state: Callable[[], None] = lambda: None
         for theme in THEMES:
             self.register_theme(theme)
-        self.theme = DEFAULT_THEME
+        self.theme = f"qubix-{self.settings.display.theme}"
+        self.set_keymap(self.settings.keys)
+
+    @property
+    def settings(self) -> Settings:
+        """What the user has set."""
+        return self.store.settings
 
     def learn_from(self, connection: Connection) -> None:
         """Begin empty books on what a hub will say. Before the app runs."""
@@ -153,12 +163,12 @@ class QubixApp(App[None]):
     @property
     def ascii_only(self) -> bool:
         """Whether glyphs beyond ASCII are to be avoided."""
-        return self.options.ascii_only
+        return self.settings.display.ascii
 
     @property
     def frame_seconds(self) -> float:
         """Changes are painted at most once in this time."""
-        return 1 / self.options.frames_per_second
+        return 1 / self.settings.display.frames_per_second
 
     @property
     def is_live(self) -> bool:
@@ -227,7 +237,7 @@ class QubixApp(App[None]):
     async def on_mount(self) -> None:
         """Connect, and take care of the ends that are not keys."""
         self._catch_signals()
-        for notice in self._notices:
+        for notice in [*self._notices, *self.store.complaints, *complaints_about(self.settings.keys)]:
             self.say(notice)
         if self._news is not None:
             self.set_interval(1.0, self._ask_for_news)
@@ -277,6 +287,31 @@ class QubixApp(App[None]):
 
         self.push_screen(PickScreen("Save as", choices), chosen)
 
+    def choose_theme(self, name: str) -> None:
+        """Change the colours, and keep that.
+
+        Args:
+            name: Of a theme of ours, in full.
+        """
+        self.theme = name
+        self.keep("display.theme", name.removeprefix("qubix-"))
+
+    def keep(self, key: str, value: object) -> None:
+        """Keep a setting that was changed on the screen."""
+        try:
+            self.store.change(key, value)
+        except OSError as error:
+            self.notify(f"That holds until you leave: it can't be kept ({error.strerror}).", markup=False)
+
+    def write_settings(self) -> None:
+        """Write a file of settings to begin with, and say where it is."""
+        try:
+            path = self.store.write_template()
+        except OSError as error:
+            self.notify(f"It can't be written: {error.strerror or error}.", markup=False)
+        else:
+            self.notify(f"{safe(str(path))} is there; it is read at the next start.", markup=False)
+
     def go(self, place: Place) -> None:
         """Show a place."""
         self.trail.go(place)
@@ -319,7 +354,7 @@ class QubixApp(App[None]):
         """Change to the next theme."""
         names = [theme.name for theme in THEMES]
         place = names.index(self.theme) if self.theme in names else -1
-        self.theme = names[(place + 1) % len(names)]
+        self.choose_theme(names[(place + 1) % len(names)])
 
     def action_help(self) -> None:
         """Show every key of this screen."""

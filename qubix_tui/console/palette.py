@@ -49,9 +49,12 @@ class ConsoleCommands(Provider):
         app = self._console
         if isinstance(self.screen, ConsoleScreen):
             yield from self.screen.commands()
+        if app.store.path is not None and not app.store.path.exists():
+            where = f"A commented {app.store.path.name} with every default"
+            yield Command("Write a file of settings", where, app.write_settings)
         for theme in THEMES:
             name = theme.name.removeprefix("qubix-")
-            yield Command(f"Theme: {name}", "Change the colours", partial(setattr, app, "theme", theme.name))
+            yield Command(f"Theme: {name}", "Change the colours", partial(app.choose_theme, theme.name))
         for row in list(app.fleet.rows.values()):
             provider_id = row.record.id
             yield Command(safe(row.name), f"Provider {provider_id}", partial(app.open_provider, provider_id))

@@ -182,8 +182,6 @@ THEMES: Final = (
     ),
 )
 
-DEFAULT_THEME: Final = THEMES[0].name
-
 FADED: Final = 0.45
 """How far what is quiet goes from the foreground to the background."""
 

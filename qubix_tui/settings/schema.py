@@ -61,21 +61,44 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     expected: str
 
 
+class FreeTable(msgspec.Struct, frozen=True, kw_only=True):
+    """A table whose names are the user's own.
+
+    Attributes:
+        type: What each of its values has to be.
+        description: What it is for.
+        examples: Values to show, by name.
+        expected: A person's words for ``type``.
+    """
+
+    type: Any
+    description: str
+    examples: Mapping[str, Any]
+    expected: str
+
+    @property
+    def is_of_texts(self) -> bool:
+        """Whether dotted names are names with dots, and no tables in tables."""
+        return not (isinstance(self.type, type) and issubclass(self.type, msgspec.Struct))
+
+
 class Schema(Generic[S]):
     """What may be set for one program.
 
     Args:
         settings: A struct of structs, one for each table. The docstring of a table says what it is about; the
             `msgspec.Meta` of a setting has its description, an example, and, where the type alone does not
-            say it, ``extra={"expected": words}``.
+            say it, ``extra={"expected": words}``. A table whose names are the user's own is a ``dict`` of
+            one type of value, with the same in its `msgspec.Meta`.
         file_name: What the file is called.
         command: The command whose ``init``, ``check`` and ``show`` deal with the file.
         heading: What a file to begin with says first, as comments.
         flags: Which setting each flag gives, by its name in the parsed arguments.
         environment: Which setting each variable gives.
         paths: The settings that are paths.
-        checks: What a value has to stand beside its type, by key; of a list each item. They raise
-            `ValueError` with the reason.
+        checks: What a value has to stand beside its type, by key; of a list each item; of a table whose names
+            are the user's own, by its name, each pair of name and value. They raise `ValueError` with the
+            reason.
         check_together: Likewise for what was given as a whole; it raises `SettingsError`.
     """
 
@@ -101,7 +124,15 @@ class Schema(Generic[S]):
         self.paths = paths
         self._checks = checks or {}
         self._check_together = check_together
-        self.tables: dict[str, type[msgspec.Struct]] = dict(typing.get_type_hints(settings))
+        hints = typing.get_type_hints(settings)
+        self.tables: dict[str, type[msgspec.Struct]] = {
+            table: hint for table, hint in hints.items() if typing.get_origin(hint) is not dict
+        }
+        annotations = typing.get_type_hints(settings, include_extras=True)
+        self.free_tables: dict[str, FreeTable] = {
+            table: _describe_free(table, annotations[table]) for table in hints if table not in self.tables
+        }
+        """The tables whose names are the user's own."""
         self.settings: dict[str, Setting] = {
             f"{table}.{field.name}": _describe(
                 table, field, typing.get_type_hints(struct, include_extras=True)[field.name]
@@ -130,6 +161,21 @@ class Schema(Generic[S]):
         if (check := self._checks.get(key)) and converted is not None:
             for item in converted if isinstance(converted, tuple) else (converted,):
                 check(item)
+        return converted
+
+    def check_free(self, table: str, name: str, value: object) -> Any:  # noqa: ANN401 - the table's type
+        """Give a value of a table whose names are the user's own, in its type.
+
+        Raises:
+            ValueError: It can't be its value; the message says what was expected.
+        """
+        free = self.free_tables[table]
+        try:
+            converted = msgspec.convert(value, free.type)
+        except msgspec.ValidationError:
+            raise ValueError(f"expected {free.expected}, not {shown(value)}") from None
+        if check := self._checks.get(table):
+            check((name, converted))
         return converted
 
     def check_together(self, given: Mapping[str, Given]) -> None:
@@ -169,6 +215,22 @@ def _describe(table: str, field: msgspec.structs.FieldInfo, annotation: object) 
         description="".join(descriptions),
         example=examples[0] if examples else None,
         expected=words[0] if words else _expected(annotation),
+    )
+
+
+def _describe_free(table: str, annotation: object) -> FreeTable:
+    notes = [note for note in typing.get_args(annotation)[1:] if isinstance(note, Meta)]
+    kind = typing.get_args(typing.get_args(annotation)[0])[1]
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        names = ", ".join(field.name for field in msgspec.structs.fields(kind))
+        expected = f"a table, [{table}.NAME], with {names}"
+    else:
+        expected = _expected(kind)
+    return FreeTable(
+        type=kind,
+        description="".join(note.description or "" for note in notes),
+        examples=next((note.examples[0] for note in notes if note.examples), {}),
+        expected=expected,
     )
 
 

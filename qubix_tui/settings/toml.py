@@ -13,43 +13,60 @@ from qubix_tui.settings.document import read as read_document
 from qubix_tui.settings.schema import LONGEST_SHOWN, Given, Schema, Setting, SettingsError, shown
 
 
-def read(schema: Schema[Any], path: Path) -> dict[str, Given]:
+def read(schema: Schema[Any], path: Path, complaints: list[str] | None = None) -> dict[str, Given]:
     """Read a file: what it sets, by key. Paths in it are relative to its directory.
 
+    Args:
+        schema: What may be set.
+        path: The file.
+        complaints: As for `parse`.
+
     Raises:
-        SettingsError: It can't be read, or holds anything but settings.
+        SettingsError: It can't be read, or, without ``complaints``, holds anything but settings.
     """
     document = read_document(path, file_name=schema.file_name, init=f"{schema.command} init")
-    given = _settings(schema, document)
+    given = _settings(schema, document, complaints)
     return {key: _beside(path, one) if key in schema.paths else one for key, one in given.items()}
 
 
-def parse(schema: Schema[Any], text: str, name: str) -> dict[str, Given]:
+def parse(schema: Schema[Any], text: str, name: str, complaints: list[str] | None = None) -> dict[str, Given]:
     """Read the text of a file.
 
     Args:
         schema: What may be set.
         text: TOML.
         name: What to call it in errors.
+        complaints: Takes what is wrong with single settings, for a program that goes on with the others.
 
     Raises:
-        SettingsError: It is no TOML, or holds anything but settings.
+        SettingsError: It is no TOML, or, without ``complaints``, holds anything but settings.
     """
-    return _settings(schema, Document(text, name))
+    return _settings(schema, Document(text, name), complaints)
 
 
-def _settings(schema: Schema[Any], document: Document) -> dict[str, Given]:
+def _settings(schema: Schema[Any], document: Document, complaints: list[str] | None) -> dict[str, Given]:
     given = {}
     for path, value in _keys(schema, document.content):
         origin = document.origin(path)
-        key = ".".join(path)
-        if len(path) != 2 or key not in schema.settings:
-            raise SettingsError(f"{origin}: {_unknown(schema, path, value)}")
         try:
-            given[key] = Given(schema.check(key, value), origin)
+            given[".".join(path)] = Given(_checked(schema, path, value), origin)
         except ValueError as error:
-            raise SettingsError(f"{origin}: {key}: {error}") from None
+            if complaints is None:
+                raise SettingsError(f"{origin}: {error}") from None
+            complaints.append(f"{origin}: {error}")
     return given
+
+
+def _checked(schema: Schema[Any], path: tuple[str, ...], value: object) -> Any:  # noqa: ANN401 - the setting's
+    key = ".".join(path)
+    try:
+        if len(path) > 1 and path[0] in schema.free_tables:
+            return schema.check_free(path[0], ".".join(path[1:]), value)
+        if len(path) == 2 and key in schema.settings:
+            return schema.check(key, value)
+    except ValueError as error:
+        raise ValueError(f"{printable(key, LONGEST_SHOWN)}: {error}") from None
+    raise ValueError(_unknown(schema, path, value))
 
 
 def template(schema: Schema[Any]) -> str:
@@ -63,6 +80,16 @@ def template(schema: Schema[Any]) -> str:
         parts.extend(
             _commented(setting) for key, setting in schema.settings.items() if key.startswith(f"{table}.")
         )
+    for name, free in schema.free_tables.items():
+        parts.append(f"\n# {free.description}\n")
+        if free.is_of_texts:
+            parts.append(f"[{name}]\n")
+            for one, value in free.examples.items():
+                parts.append(f"#{toml_value(one)} = {toml_value(value)}\n")
+            continue
+        for one, values in free.examples.items():
+            parts.append(f"#[{name}.{toml_value(one)}]\n")
+            parts.extend(f"#{field} = {toml_value(value)}\n" for field, value in values.items())
     return "".join(parts)
 
 
@@ -90,8 +117,22 @@ def _keys(schema: Schema[Any], document: Mapping[str, Any]) -> Iterator[tuple[tu
         if table in schema.tables and isinstance(content, dict):
             for name, value in content.items():
                 yield (table, name), value
+        elif table in schema.free_tables and isinstance(content, dict):
+            if schema.free_tables[table].is_of_texts:
+                yield from _flat(content, (table,))
+            else:
+                yield from (((table, name), value) for name, value in content.items())
         else:
             yield (table,), content
+
+
+def _flat(content: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Give the values of a table by their paths, those of tables in it too."""
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _flat(value, (*above, name))
+        else:
+            yield (*above, name), value
 
 
 def _unknown(schema: Schema[Any], path: tuple[str, ...], value: object) -> str:
@@ -109,8 +150,11 @@ def _unknown(schema: Schema[Any], path: tuple[str, ...], value: object) -> str:
     for known in schema.tables:
         if table in names[known]:
             return f"{named} is set in a table: under [{known}]"
-    close = difflib.get_close_matches(table, schema.tables, 1)
-    advice = f"did you mean [{close[0]}]?" if close else f"the tables are {', '.join(schema.tables)}"
+    if table in schema.free_tables:
+        return f"{table} is a table, [{table}], with names of your own under it, not {shown(value)}"
+    tables = [*schema.tables, *schema.free_tables]
+    close = difflib.get_close_matches(table, tables, 1)
+    advice = f"did you mean [{close[0]}]?" if close else f"the tables are {', '.join(tables)}"
     return f"there is no table {named}; {advice}"
 
 

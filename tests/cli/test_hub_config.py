@@ -187,7 +187,7 @@ def test_the_help_and_the_parser_agree() -> None:
     """Each flag of `qubix hub` that is no subcommand's is a setting, and is unset unless it is given."""
     arguments = build_parser().parse_args(["hub"])
     unset = {name for name, value in vars(arguments).items() if value is None}
-    assert unset == {*FLAGS, "config", "hub", "token_file"}
+    assert unset == {*FLAGS, "config", "hub", "token_file", "fps"}
 
 
 def test_a_command_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

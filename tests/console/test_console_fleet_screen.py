@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
@@ -11,8 +12,10 @@ from qubix_tui.client import Connection, ConnectionState
 from qubix_tui.console.app import QubixApp
 from qubix_tui.console.columns import SortOrder
 from qubix_tui.console.options import Options
+from qubix_tui.console.screens.ask import AskScreen
 from qubix_tui.console.screens.fleet import SORTABLE, FleetScreen
 from qubix_tui.console.screens.pick import PickScreen
+from qubix_tui.console.screens.saved_views import SavedViewsScreen
 from qubix_tui.hub.access import Access
 from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.server import Hub
@@ -257,3 +260,42 @@ async def test_nothing_is_drawn_for_rows_out_of_view() -> None:
             painted[providers] = shown.screen.table.painted_rows - before
             assert painted[providers] <= 2 * shown.screen.table.size.height
     assert painted[5000] <= painted[100] + 2
+
+
+async def test_what_is_changed_on_the_screen_is_kept(tmp_path: Path) -> None:
+    """The theme, the order and a saved view are there in the next console."""
+    options = Options(directory=tmp_path)
+    async with stage(options=options) as shown:
+        place = shown.screen.table.column_keys.index("temp") + 1
+        await shown.pilot.press("t", str(place), str(place))
+        await shown.pilot.press("slash", *"rig", "enter", "v", "a")
+        await until(shown.pilot, lambda: isinstance(shown.app.screen, AskScreen))
+        await shown.pilot.press(*"mine", "enter", "escape", "escape")
+        await until(shown.pilot, lambda: len(shown.names) == 3)
+    async with stage(options=options) as shown:
+        assert shown.app.theme == "qubix-light"
+        assert shown.screen.table.order == SortOrder("temp", reverse=True)
+        await shown.pilot.press("v", "enter")
+        await until(shown.pilot, lambda: shown.names == ["rig-41"])
+        await shown.pilot.press("v", "r", *"2", "enter")
+        await until(shown.pilot, lambda: list(shown.app.store.views) == ["mine2"])
+        await until(shown.pilot, lambda: isinstance(shown.app.screen, SavedViewsScreen))
+        await shown.pilot.press("d")
+        await until(shown.pilot, lambda: not shown.app.store.views)
+
+
+async def test_a_persons_settings_hold(tmp_path: Path) -> None:
+    """Keys, columns and the order are as console.toml says; what is wrong in it is said on the screen."""
+    text = (
+        '[fleet]\ncolumns = ["name", "temp"]\nsort = "name"\n[keys]\nfleet.reverse = "o"\nfleet.srot = "x"\n'
+    )
+    (tmp_path / "console.toml").write_text(f"{text}[display]\nthme = 1\n", encoding="utf-8")
+    async with stage(options=Options(directory=tmp_path)) as shown:
+        assert shown.screen.table.column_keys == ["name", "temp"]
+        assert shown.names == ["barn-7", "host-a9", "rig-41"]
+        await shown.pilot.press("o")
+        assert shown.names == ["rig-41", "host-a9", "barn-7"]
+        await shown.pilot.press("R")
+        assert shown.names == ["rig-41", "host-a9", "barn-7"]
+        assert "line 8: there is no setting display.thme" in said(shown.app)
+        assert "did you mean fleet.sort?" in said(shown.app)

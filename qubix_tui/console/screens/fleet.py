@@ -19,6 +19,7 @@ from qubix_tui.console.saving import Table
 from qubix_tui.console.screens.base import ConsoleScreen
 from qubix_tui.console.screens.fleet_actions import ask_to_remove, listed, removable
 from qubix_tui.console.screens.pick import Choice, PickScreen
+from qubix_tui.console.screens.saved_views import SavedViewsScreen
 from qubix_tui.console.widgets.fleet_table import FleetTable
 from qubix_tui.console.widgets.key_line import KeyLine
 from qubix_tui.console.widgets.news_feed import NewsFeed
@@ -60,6 +61,7 @@ class FleetScreen(ConsoleScreen):
             )
             for number in range(1, 10)
         ),
+        Binding("v", "views", "views", id="fleet.views", tooltip="Saved views: show, save, rename, delete"),
         Binding("x", "act", "actions", id="fleet.act", tooltip="What can be done with the marked providers"),
         Binding("m", "marked", "marked", show=False, id="fleet.marked", tooltip="Show the marked ones alone"),
         Binding(
@@ -108,8 +110,11 @@ class FleetScreen(ConsoleScreen):
         return self.query_one(QueryBar)
 
     def on_mount(self) -> None:
-        """Begin at the table."""
-        self.table.focus()
+        """Begin at the table, as the user has set it."""
+        table, wanted = self.table, self.console_app.settings.fleet
+        table.wanted_columns = wanted.columns
+        table.order = SortOrder(wanted.sort, wanted.reverse)
+        table.focus()
 
     def on_screen_resume(self) -> None:
         """Whoever came or went meanwhile is to be seen at once."""
@@ -146,6 +151,15 @@ class FleetScreen(ConsoleScreen):
     def action_reverse(self) -> None:
         """Turn the order round."""
         self.table.sort_by(self.table.order.key)
+
+    def action_views(self) -> None:
+        """List the saved views, and show the one that is chosen."""
+
+        def chosen(query: str | None) -> None:
+            if query is not None:
+                self.bar.ask(query)
+
+        self.app.push_screen(SavedViewsScreen(self.bar.query_text), chosen)
 
     def action_marked(self) -> None:
         """Show the marked ones alone, or all again."""
@@ -201,6 +215,8 @@ class FleetScreen(ConsoleScreen):
         """Give the columns to sort by."""
         for key in SORTABLE:
             yield Command(f"Sort by {_title(key)}", "Order of the table", partial(self.sort_by, key))
+        for name, query in self.console_app.store.views.items():
+            yield Command(f"View: {safe(name)}", safe(query), partial(self.bar.ask, query))
 
     def saved(self) -> Table:
         """Give the rows that the table has now, in their order."""
@@ -236,6 +252,11 @@ class FleetScreen(ConsoleScreen):
     @on(FleetTable.Changed)
     def _table_changed(self) -> None:
         self._show_count()
+        app, order = self.console_app, self.table.order
+        if order.key != app.settings.fleet.sort:
+            app.keep("fleet.sort", order.key)
+        if order.reverse is not app.settings.fleet.reverse:
+            app.keep("fleet.reverse", order.reverse)
 
     def flush(self) -> None:
         """Paint what changed since the last time, where it can be seen."""

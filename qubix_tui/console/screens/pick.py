@@ -51,6 +51,10 @@ class PickScreen(ModalScreen[T | None], Generic[T]):
             if self._note:
                 yield Static(self._note, classes="note", markup=False)
 
+    def on_mount(self) -> None:
+        """Begin at the first."""
+        self.query_one(OptionList).highlighted = 0
+
     def on_key(self, event: events.Key) -> None:
         """Choose by letter."""
         for choice in self._choices:
