@@ -92,7 +92,8 @@ def _bubblewrap(launch: Launch, directory: Path) -> list[str]:
     argv += ["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]
     for device in gpu_devices(launch.gpus):
         argv += ["--dev-bind", str(device), str(device)]
-    homes = _outermost([*HOMES, str(Path.home()), *PRIVATE])
+    own_home = os.path.expanduser("~")  # noqa: PTH111 - a user without a home is no error
+    homes = _outermost([*HOMES, own_home, *PRIVATE])
     argv += _empty(homes)
     for path in launch.read_only:
         argv += ["--ro-bind", path, path]

@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from agent.jobs.child import Identity, StartFailed, identity
 from agent.jobs.launch import Launch, Sandbox
 from agent.jobs.runner import OTHERS_ROOT
 from agent.jobs.sandbox import SandboxError, engine, qubix_home, wrap
+from qubix_tui.protocol.checks import printable
 
 PATIENCE_SECONDS: Final = 30.0
 
@@ -65,6 +68,37 @@ def check_sandbox(
     return None
 
 
+def check_program(launch: Launch, program: str) -> str | None:
+    """Try whether a program can be run where a job would run.
+
+    Args:
+        launch: Of such a job; its command does not matter. In bubblewrap, or without a sandbox.
+        program: The program's path.
+
+    Returns:
+        None if it can; else one sentence that says what is in the way, and how to mend it.
+    """
+    whom = launch.user or "of the agent"
+    probe = msgspec.structs.replace(launch, argv=["/bin/sh", "-c", '[ -x "$1" ]', "probe", program])
+    try:
+        user = identity(launch.user)
+        with _places(user) as (work, _):
+            done = _run(wrap(probe, work), work, user)
+    except (SandboxError, StartFailed) as error:
+        return str(error)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"its program can't be tried out: {getattr(error, 'strerror', None) or error}"
+    if done.returncode == 0:
+        return None
+    if said := done.stderr.strip():
+        return f"its sandbox can't be made, as the user {whom}: {printable(said.splitlines()[0])}"
+    if launch.sandbox == "bubblewrap":
+        return (
+            f"the user {whom} can't run {program} in its sandbox: is it in a place that `read` has to name?"
+        )
+    return f"the user {whom} can't run {program}: install it where everybody may read it, such as /opt"
+
+
 def _check_bubblewrap(user: Identity | None, network: bool) -> str | None:
     token = secrets.token_hex(16)
     with _places(user) as (work, beside), _secret(token) as secret, _neighbour(token):
@@ -80,7 +114,7 @@ def _check_bubblewrap(user: Identity | None, network: bool) -> str | None:
         done = _run(wrap(launch, work), work, user)
         if not (work / "inside").is_file():
             said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
-            return f"bubblewrap can't make a sandbox here ({said[0][:200]}): {_NAMESPACES_REMEDY}"
+            return f"bubblewrap can't make a sandbox here ({printable(said[0])}): {_NAMESPACES_REMEDY}"
         leaks = {
             "reaches the network": not network and _fact(done.stdout, "net") == _own_network(),
             "has capabilities": _fact(done.stdout, "capabilities").strip("0") != "",

@@ -104,6 +104,8 @@ def _definition(place: Place, content: object) -> Definition:
     command = given.get("command")
     if not command or not command[0] or "\0" in "".join(command):
         raise place.below("command").error('expected the program and its arguments, ["like", "this"]')
+    if "/" in command[0] and not Path(command[0]).is_absolute():
+        raise place.below("command").error("the program is a name, or a path that begins with /")
     if "description" in given:
         here = place.below("description")
         here.check_form(given["description"], Sentence, "one line of at most 1024 characters")

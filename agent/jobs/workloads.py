@@ -12,7 +12,7 @@ from agent.jobs.child import StartFailed, identity
 from agent.jobs.definition import Definition
 from agent.jobs.launch import Launch
 from agent.jobs.runner import PATH
-from agent.jobs.selftest import check_sandbox
+from agent.jobs.selftest import check_program, check_sandbox
 from qubix_tui.protocol.codec import encode_record
 from qubix_tui.protocol.errors import ProtocolError
 from qubix_tui.protocol.records import Workload
@@ -121,7 +121,9 @@ class Catalogue:
         definition = entry.definition
         count = len(gpus) if definition.gpus is None else definition.gpus
         if count > len(gpus):
-            raise Refusal(f"{workload} needs {count} GPUs, and {len(gpus)} are free here")
+            raise Refusal(
+                f"{workload} needs {count} {'GPU' if count == 1 else 'GPUs'}, and {len(gpus)} are free"
+            )
         try:
             return definition.launch(
                 params,
@@ -161,23 +163,35 @@ def _try_out(definitions: Iterable[Definition], user: str | None) -> Iterator[En
         if definition is built_in.BENCHMARK:
             yield _try_benchmark(user)
             continue
-        reason = _what_is_missing(definition)
         sandbox = (definition.sandbox, definition.image, definition.network)
-        if reason is None and sandbox not in verdicts:
+        if sandbox not in verdicts:
             kind, image, network = sandbox
             verdicts[sandbox] = check_sandbox(kind, user=user, image=image, network=network)
-        yield Entry(definition, user, reason or verdicts[sandbox])
+        yield Entry(definition, user, verdicts[sandbox] or _what_is_missing(definition, user))
 
 
-def _what_is_missing(definition: Definition) -> str | None:
-    """Say what a workload needs and this machine has not, None for nothing."""
+def _what_is_missing(definition: Definition, user: str | None) -> str | None:
+    """Say what a workload needs and has not here, in a sandbox that holds; None for nothing."""
     for path in definition.read:
         if not os.path.lexists(path):
             return f"there is no {path}, which it is to read"
-    program, search_path = definition.command[0], definition.environment.get("PATH", PATH)
-    if definition.sandbox != "container" and not shutil.which(program, path=search_path):
-        return f"there is no program {program} that could be run"
-    return None
+    if definition.sandbox == "container":
+        return None
+    name = definition.command[0]
+    program = shutil.which(name, path=definition.environment.get("PATH", PATH))
+    if program is None:
+        return f"there is no program {name} that could be run"
+    launch = Launch(
+        job_id="self-test",
+        attempt=0,
+        workload=definition.name,
+        argv=[program],
+        sandbox=definition.sandbox,
+        network=definition.network,
+        read_only=list(definition.read),
+        user=user,
+    )
+    return check_program(launch, program)
 
 
 def _try_benchmark(user: str | None) -> Entry:

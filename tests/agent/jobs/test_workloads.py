@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import shutil
 import sys
 from pathlib import Path
@@ -132,7 +133,7 @@ def test_what_can_t_be_run_is_refused_in_words(home: Path) -> None:
     assert "the parameter text is missing" in refusal(offers, "echo", {})
     assert "can't begin with" in refusal(offers, "echo", {"text": "--help"})
     assert "expected at least -5" in refusal(offers, "echo", {"text": "", "number": -6})
-    assert "echo needs 1 GPUs, and 0 are free here" in refusal(offers, "echo", {"text": ""}, ())
+    assert "echo needs 1 GPU, and 0 are free" in refusal(offers, "echo", {"text": ""}, ())
 
 
 def test_a_workload_for_more_gpus_than_there_are_is_not_offered(home: Path) -> None:
@@ -144,9 +145,7 @@ def test_a_workload_for_more_gpus_than_there_are_is_not_offered(home: Path) -> N
 
 def test_what_the_machine_lacks_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No such program, no such file, a sandbox that does not hold: it is not offered, and why."""
-    monkeypatch.setattr(
-        workloads, "check_sandbox", lambda kind, **_: "it leaks" if kind == "bubblewrap" else None
-    )
+    monkeypatch.setattr(workloads, "check_sandbox", lambda _, **how: "it leaks" if how["network"] else None)
     offers = catalogue(
         home,
         """
@@ -159,6 +158,7 @@ def test_what_the_machine_lacks_is_said(home: Path, monkeypatch: pytest.MonkeyPa
         read = ["/no/such/file"]
         [workload.leaky]
         command = ["true"]
+        network = true
         """,
     )
     assert offers.offered() == []
@@ -171,14 +171,55 @@ def test_what_the_machine_lacks_is_said(home: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_each_sandbox_is_tried_out_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten workloads in the same sandbox cost one self-test."""
-    tried = []
+    """Ten workloads in the same sandbox cost one self-test; whether each program is there, one look each."""
+    tried, looked = [], []
     monkeypatch.setattr(
         workloads, "check_sandbox", lambda kind, **rest: tried.append((kind, rest["network"]))
     )
+    monkeypatch.setattr(workloads, "check_program", lambda launch, _: looked.append(launch.workload))
     tables = [f'[workload.w{n}]\ncommand = ["true"]\nnetwork = {str(n > 4).lower()}\n' for n in range(10)]
     assert len(catalogue(home, "".join(tables)).offered()) == 11
     assert tried == [("bubblewrap", False), ("bubblewrap", True)]
+    assert looked == [f"w{n}" for n in range(10)]
+
+
+@needs_bubblewrap
+def test_a_program_that_its_sandbox_hides_is_told_before_a_job_is_lost(home: Path, tmp_path: Path) -> None:
+    """What lies in a hidden place is not offered, with what to do; once the owner lets it be read, it is."""
+    (tmp_path / "hidden").mkdir()
+    program = tmp_path / "hidden" / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    workload = f'benchmark = false\n[workload.x]\ncommand = ["{program}"]\n'
+    (home / FILE_NAME).write_text(workload)
+    (entry,) = Catalogue.load(home / FILE_NAME, user=pwd.getpwuid(os.geteuid()).pw_name).entries
+    assert entry.reason is not None
+    assert "can't run" in entry.reason
+    assert "`read`" in entry.reason
+    (home / FILE_NAME).write_text(f'{workload}read = ["{program.parent}"]\n')
+    (entry,) = Catalogue.load(home / FILE_NAME, user=pwd.getpwuid(os.geteuid()).pw_name).entries
+    assert entry.reason is None
+
+
+@needs_bubblewrap
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a job as somebody else")
+def test_what_its_user_can_t_read_is_told_before_a_job_is_lost(home: Path, tmp_path: Path) -> None:
+    """A path that nobody may enter can't be shown to a job of nobody; nor can a program there be run."""
+    tmp_path.chmod(0o700)
+    (tmp_path / "program").write_text("#!/bin/sh\n")
+    (tmp_path / "program").chmod(0o755)
+    text = f"""
+        benchmark = false
+        [workload.data]
+        command = ["true"]
+        read = ["{tmp_path}/program"]
+        [workload.program]
+        command = ["{tmp_path}/program"]
+        sandbox = "none"
+    """
+    reasons = [str(entry.reason) for entry in catalogue(home, text).entries]
+    assert reasons[0].startswith("its sandbox can't be made, as the user nobody: bwrap: ")
+    assert reasons[1].startswith(f"the user nobody can't run {tmp_path}/program: install it where everybody")
 
 
 def test_what_a_hub_would_not_take_is_refused_at_once(home: Path) -> None:
