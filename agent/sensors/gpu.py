@@ -77,6 +77,8 @@ class Answer(msgspec.Struct, rename="camel", frozen=True):
     """One line of the child: its GPUs, or why there is nothing more to be had (``over``)."""
 
     gpus: list[GpuMetrics] = []
+    read_at: float = 0.0
+    """When that was begun, monotonic seconds; that clock is the machine's, the same in all processes."""
     driver_version: str | None = None
     cuda_version: str | None = None
     unified: list[int] = []
@@ -250,7 +252,7 @@ class GpuSensor:
             return
         self._answer = answer
         self._has_answered = self._fresh = True
-        self._rows.take(answer.gpus, now)
+        self._rows.take(answer.gpus, answer.read_at)
         if missing := self._rows.lost():
             self._set_note(f"{_listed(missing)} lost, trying again")
             # A lost GPU comes back only to a new process.

@@ -45,8 +45,8 @@ class GpuRows:
         """Whether any GPU was ever seen."""
         return bool(self._known or self._instances)
 
-    def take(self, rows: Sequence[GpuMetrics], now: float) -> None:
-        """Take in what was read of all GPUs just now."""
+    def take(self, rows: Sequence[GpuMetrics], read_at: float) -> None:
+        """Take in what was read of all GPUs, and when that was, monotonic seconds."""
         rows = [row for row in rows if self._offer.includes(row)]
         told = {row.uuid for row in rows}
         current: dict[str, GpuMetrics] = {}
@@ -62,7 +62,7 @@ class GpuRows:
         self._known = current
         self._instances = [self._named(row) for row in rows if row.parent_index is not None]
         self._names.forget_others()
-        self._read_at = now
+        self._read_at = read_at
 
     def lose(self) -> None:
         """Take all for lost: there is no driver that could tell."""
@@ -74,7 +74,7 @@ class GpuRows:
 
         Args:
             now: Monotonic seconds.
-            fresh: Whether they were read for this very sample.
+            fresh: Whether an answer came with this sample, be it to the question of an earlier one.
             asleep: The PCI addresses that sleep while nothing reads the GPUs.
         """
         rows = [self._as_of(row, now, fresh=fresh, asleep=asleep) for row in self._sorted()]
@@ -146,12 +146,12 @@ class GpuRows:
     def _as_of(self, row: GpuMetrics, now: float, *, fresh: bool, asleep: Collection[str]) -> GpuMetrics:
         if row.pci_address in asleep:
             return identity(row, "asleep")
-        if fresh or row.state == "lost":
+        if row.state == "lost" or (fresh and row.state == "asleep"):
             return row
-        age = now - self._read_at
-        if age > STALE_VALUES_SECONDS:
+        age = max(0.0, now - self._read_at)
+        if not fresh and age > STALE_VALUES_SECONDS:
             return identity(row, "stale")
-        return msgspec.structs.replace(row, state="stale", ages=_older(row.ages, age))
+        return msgspec.structs.replace(row, state=row.state if fresh else "stale", ages=_older(row.ages, age))
 
 
 class ProcessNames:

@@ -47,8 +47,10 @@ def main(root: str) -> None:
     try:
         generation = nvml.Generation(root)
         while True:
+            now = time.monotonic()
             _answer(
-                gpus=generation.sample(time.monotonic(), on_request=question == WITH_PCIE),
+                gpus=generation.sample(now, on_request=question == WITH_PCIE),
+                readAt=now,
                 driverVersion=generation.driver_version,
                 cudaVersion=generation.cuda_version,
                 unified=[device.index for device in generation.devices if device.unified],
