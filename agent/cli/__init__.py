@@ -1,15 +1,14 @@
 """The `qubix-agent` command: reads the arguments, runs one subcommand, makes its failure one sentence."""
 
 import logging
-import sys
 from collections.abc import Sequence
 
 from agent.cli import config, doctor, enroll, owner, run, sample, workloads
-from agent.cli.common import EXIT_FAILED, EXIT_INTERRUPTED, CommandError, Parser, RawFormatter, complain
+from agent.cli.common import Parser, RawFormatter, complain
 from agent.state import StateError
 from qubix_tui import __version__
+from qubix_tui.command import exit_code
 from qubix_tui.home import HomeError
-from qubix_tui.settings.schema import SettingsError
 
 EXAMPLES = """\
 examples:
@@ -60,18 +59,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
-        code: int = arguments.run(arguments)
-    except (CommandError, SettingsError) as error:
-        complain(str(error))
-        return error.code
-    except (StateError, HomeError) as error:
-        complain(str(error))
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader (`head`, say) has what it wanted. Python would complain again when it flushes at exit.
-        sys.stdout = None
-        return 0
-    return code
+    return exit_code(lambda: arguments.run(arguments), complain, (StateError, HomeError))

@@ -5,41 +5,19 @@ import contextlib
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING
+
+from qubix_tui.command import EXIT_FAILED as EXIT_FAILED
+from qubix_tui.command import EXIT_UNREACHABLE as EXIT_UNREACHABLE
+from qubix_tui.command import EXIT_USAGE as EXIT_USAGE
+from qubix_tui.command import CommandError as CommandError
+from qubix_tui.command import Parser as Parser
+from qubix_tui.command import RawFormatter as RawFormatter
 
 if TYPE_CHECKING:
     from agent.sampler import Sampler
     from agent.settings import AgentSettings
     from agent.transport import Transport
-
-EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_UNREACHABLE: Final = 3
-EXIT_INTERRUPTED: Final = 130
-
-RawFormatter = argparse.RawDescriptionHelpFormatter
-"""Help that keeps the lines of the examples as they are written."""
-
-
-class CommandError(Exception):
-    """A command can't go on.
-
-    Args:
-        message: One sentence: what is wrong and what to do.
-        code: The exit code.
-    """
-
-    def __init__(self, message: str, code: int = EXIT_FAILED) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one sentence that says where help is."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and exit with 2."""
-        self.exit(EXIT_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def add_hub_options(parser: argparse.ArgumentParser, *, default: str | None = argparse.SUPPRESS) -> None:

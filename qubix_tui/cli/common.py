@@ -3,33 +3,22 @@
 import argparse
 import os
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from qubix_tui import home
+from qubix_tui.command import EXIT_FAILED as EXIT_FAILED
+from qubix_tui.command import EXIT_INTERRUPTED as EXIT_INTERRUPTED
+from qubix_tui.command import EXIT_UNREACHABLE as EXIT_UNREACHABLE
+from qubix_tui.command import EXIT_USAGE as EXIT_USAGE
+from qubix_tui.command import CommandError as CommandError
+from qubix_tui.command import Parser as Parser
+from qubix_tui.command import RawFormatter as RawFormatter
 from qubix_tui.protocol import DEFAULT_PORT
 from qubix_tui.protocol.tokens import Role, is_token
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_UNREACHABLE = 3
-EXIT_INTERRUPTED = 130
 
 DEFAULT_URL = f"ws://localhost:{DEFAULT_PORT}"
 
 EXIT_CODES = "exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 no hub answers · 130 Ctrl-C"
-
-
-class CommandError(Exception):
-    """A command can't go on.
-
-    Args:
-        message: One sentence: what is wrong and what to do.
-        code: The exit code.
-    """
-
-    def __init__(self, message: str, code: int = EXIT_FAILED) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Target(NamedTuple):
@@ -37,18 +26,6 @@ class Target(NamedTuple):
 
     url: str
     token: str | None
-
-
-class RawFormatter(argparse.RawDescriptionHelpFormatter):
-    """Help that keeps the lines of the examples as they are written."""
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one sentence that says where help is."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and exit with 2."""
-        self.exit(EXIT_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def add_hub_options(parser: argparse.ArgumentParser, *, default: str | None = argparse.SUPPRESS) -> None:

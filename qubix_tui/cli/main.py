@@ -20,16 +20,13 @@ from qubix_tui.cli import (
 )
 from qubix_tui.cli.common import (
     EXIT_CODES,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    CommandError,
     Parser,
     RawFormatter,
     add_display_options,
     add_hub_options,
 )
+from qubix_tui.command import exit_code
 from qubix_tui.home import HomeError
-from qubix_tui.settings.schema import SettingsError
 
 EXAMPLES = f"""\
 examples:
@@ -78,18 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     if parsed.run in {demo.run, hub.run} and parsed.hub is not None:
         parser.error("--hub is for a hub that runs already; demo and hub start one")
-    try:
-        code: int = parsed.run(parsed)
-    except (CommandError, SettingsError, HomeError) as error:
-        print(f"qubix: {error}", file=sys.stderr)
-        return EXIT_FAILED if isinstance(error, HomeError) else error.code
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader (`head`, say) has what it wanted. Python would complain again when it flushes at exit.
-        sys.stdout = None
-        return 0
-    return code
+    return exit_code(lambda: parsed.run(parsed), complain, (HomeError,))
+
+
+def complain(sentence: str) -> None:
+    """Say one sentence on stderr."""
+    print(f"qubix: {sentence}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, Generic
 
 from qubix_tui import home
+from qubix_tui.command import EXIT_FAILED
 from qubix_tui.settings import toml
 from qubix_tui.settings.layers import Applied
 from qubix_tui.settings.schema import S, Schema, SettingsError
-
-EXIT_FAILED = 1
 
 
 class ConfigCommands(Generic[S]):

@@ -8,9 +8,8 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 import msgspec
 from msgspec import Meta
 
+from qubix_tui.command import EXIT_USAGE, CommandError
 from qubix_tui.protocol.checks import printable
-
-EXIT_USAGE: Final = 2
 
 LONGEST_SHOWN: Final = 100
 """How many characters of a text that somebody gave are repeated in a sentence."""
@@ -21,7 +20,7 @@ Text = Annotated[str, Meta(min_length=1)]
 """What most settings that are texts have to be."""
 
 
-class SettingsError(Exception):
+class SettingsError(CommandError):
     """A setting can't be used; the message says where it was given, what is wrong and what was expected.
 
     Args:
@@ -30,8 +29,7 @@ class SettingsError(Exception):
     """
 
     def __init__(self, message: str, code: int = EXIT_USAGE) -> None:
-        super().__init__(message)
-        self.code = code
+        super().__init__(message, code)
 
 
 class Given(msgspec.Struct, frozen=True):

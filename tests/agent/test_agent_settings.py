@@ -1,12 +1,10 @@
 """What an owner may set, what goes before what, and the sentence for whatever else is in ``agent.toml``."""
 
 import json
-import math
 import re
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -17,6 +15,7 @@ from qubix_tui.protocol.tokens import Role, new_token
 from qubix_tui.settings import toml
 from qubix_tui.settings.layers import Applied
 from qubix_tui.settings.schema import SettingsError
+from tests.settings.documents import check_any_text, texts
 
 parse, read = partial(toml.parse, AGENT), partial(toml.read, AGENT)
 
@@ -128,47 +127,13 @@ def test_gpus_by_number_and_uuid(offer: str) -> None:
     assert list(parse(f"gpus.offer = {offer}", "agent.toml")["gpus.offer"].value) == json.loads(offer)
 
 
-VALUES = st.recursive(
-    st.integers() | st.floats() | st.booleans() | st.text() | st.sampled_from(["ws://a", "all", "http://p"]),
-    lambda inner: st.lists(inner, max_size=3),
-    max_leaves=5,
-)
-PLACES = st.sampled_from([key.split(".") for key in AGENT.settings]) | st.lists(
-    st.sampled_from(["hub", "gpus", "offer", "jobs", "", "a.b", "\x07"]), min_size=1, max_size=3
-)
-
-
-def document(statements: list[tuple[list[str], object]]) -> str:
-    """TOML with dotted keys; texts and lists are written as JSON does."""
-    lines = [
-        f"{'.'.join(toml.toml_value(name) for name in path)} = {toml.toml_value(value)}"
-        for path, value in statements
-    ]
-    return "\n".join(lines).replace("\x7f", "").replace("NaN", "nan").replace("Infinity", "inf")
-
-
-@given(st.lists(st.tuples(PLACES, VALUES), max_size=4).map(document) | st.text(max_size=200))
+@given(texts(AGENT, ["ws://a", "all", "http://p"], ["hub", "gpus", "offer", "jobs"]))
 @example("[hub]\nurl = 'ws://[::1'")
 @example("[hub]\nurl = 'ws://é'\nproxy = 'http://[x'")
 @example("[hub]\nurl = 'ws://\\ud800'")
 def test_any_text_is_a_configuration_or_one_sentence(text: str) -> None:
     """Whatever is read, what comes out are settings in their types, or a sentence that can be shown."""
-    refused = ""
-    try:
-        found = parse(text, "agent.toml")
-    except SettingsError as error:
-        found, refused = {}, str(error)
-    assert refused.startswith("agent.toml ") or not refused
-    assert refused.isprintable()
-    assert len(refused) < 1_000
-    tables: dict[str, dict[str, object]] = {}
-    for key, one in found.items():
-        table, _, name = key.partition(".")
-        tables.setdefault(table, {})[name] = one.value
-        assert re.fullmatch(r"agent\.toml line [0-9]+", one.origin)
-        if isinstance(one.value, float):
-            assert math.isfinite(one.value)
-    msgspec.convert(tables, AgentSettings)
+    check_any_text(AGENT, text)
 
 
 @given(st.text(max_size=60))

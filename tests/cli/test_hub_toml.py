@@ -1,6 +1,5 @@
 """What a ``hub.toml`` may hold, and the sentence for whatever else is in it."""
 
-import math
 import re
 from functools import partial
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from hypothesis import example, given
-from hypothesis import strategies as st
 
 from qubix_tui.cli.hub_settings import HUB, Settings
 from qubix_tui.hub.config import HubConfig
@@ -18,7 +16,7 @@ from qubix_tui.hub.outbox import DEFAULT_BOUND
 from qubix_tui.settings import toml
 from qubix_tui.settings.document import MAX_FILE_BYTES
 from qubix_tui.settings.schema import SettingsError
-from qubix_tui.settings.toml import toml_value
+from tests.settings.documents import check_any_text, texts
 
 SETTINGS = HUB.settings
 parse, read, template = partial(toml.parse, HUB), partial(toml.read, HUB), partial(toml.template, HUB)
@@ -135,47 +133,12 @@ def test_what_is_wrong_is_one_sentence(text: str, complaint: str) -> None:
     assert refused.value.code == 2
 
 
-VALUES = st.recursive(
-    st.integers() | st.floats() | st.booleans() | st.text() | st.sampled_from(["127.0.0.1", "hub", "info"]),
-    lambda inner: st.lists(inner, max_size=3),
-    max_leaves=5,
-)
-PLACES = st.sampled_from([key.split(".") for key in SETTINGS]) | st.lists(
-    st.sampled_from(["listen", "limits", "port", "log", "", "a.b", "\x07"]), min_size=1, max_size=3
-)
-
-
-def document(statements: list[tuple[list[str], object]]) -> str:
-    """TOML with dotted keys; texts and lists are written as JSON does."""
-    lines = []
-    for path, value in statements:
-        lines.append(
-            f"{'.'.join(toml_value(name) for name in path)} = {toml_value(value)}".replace("\x7f", "")
-        )
-    return "\n".join(lines).replace("NaN", "nan").replace("Infinity", "inf")
-
-
-@given(st.lists(st.tuples(PLACES, VALUES), max_size=4).map(document) | st.text(max_size=200))
+@given(texts(HUB, ["127.0.0.1", "hub", "info"], ["listen", "limits", "port", "log"]))
 @example('[access]\npublic_names = []\n#"""')
 @example("a = '''\n# '''")
 def test_any_text_is_a_configuration_or_one_sentence(text: str) -> None:
     """Whatever is read, what comes out are settings in their types, or a sentence that can be shown."""
-    refused = ""
-    try:
-        found = parse(text, "hub.toml")
-    except SettingsError as error:
-        found, refused = {}, str(error)
-    assert refused.startswith("hub.toml ") or not refused
-    assert refused.isprintable()
-    assert len(refused) < 1_000
-    tables: dict[str, dict[str, object]] = {}
-    for key, one in found.items():
-        table, _, name = key.partition(".")
-        tables.setdefault(table, {})[name] = one.value
-        assert re.fullmatch(r"hub\.toml line [0-9]+", one.origin)
-        if isinstance(one.value, float):
-            assert math.isfinite(one.value)
-    msgspec.convert(tables, Settings)
+    check_any_text(HUB, text)
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
