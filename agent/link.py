@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from agent.backlog import Backlog, Kept
+from agent.jobs.manager import JobManager
 from agent.sampler import Sample
 from agent.target import Target
 from qubix_tui import __version__
@@ -51,6 +52,7 @@ class Link:
         backlog: What was sampled lately, also while another link was there (default: nothing yet).
         wish: Gives what the hub has to hear of its owner's wishes after a registration, None for nothing.
         told: Called with what the hub has heard.
+        jobs: What holds this machine's jobs, and speaks of them over this link; None where it takes none.
         retry: When to dial again.
 
     Raises:
@@ -69,6 +71,7 @@ class Link:
         backlog: Backlog | None = None,
         wish: Callable[[], SetStatus | None] = lambda: None,
         told: Callable[[SetStatus], None] = lambda _: None,
+        jobs: JobManager | None = None,
         retry: RetryPolicy = AGENT,
     ) -> None:
         self.target = target
@@ -78,6 +81,7 @@ class Link:
         self._instance = instance
         self._wish = wish
         self._told = told
+        self._jobs = jobs
         self._connection = Connection(
             target.url,
             token=target.token,
@@ -90,6 +94,8 @@ class Link:
         self._connection.on_open(self._greet)
         self._connection.on(events.ERROR, self._take_error)
         self._connection.on(events.PROVIDER_BACKFILL, self._take_wish)
+        if jobs is not None:
+            jobs.attach(self._connection)
         self._sent_spec: ProviderSpec | None = None
         self._said: str | None = None
         self._unsent: Sample | None = None
@@ -174,8 +180,11 @@ class Link:
         # Whatever comes of it: a record that was refused is not sent again until it changes.
         self._sent_spec = spec = self._spec()
         fields = {name: getattr(spec, name) for name in spec.__struct_fields__}
+        held = [] if self._jobs is None else self._jobs.held()
         try:
-            reply = await self._connection.request(REGISTER, Register(**fields, instance=self._instance))
+            reply = await self._connection.request(
+                REGISTER, Register(**fields, instance=self._instance, jobs=held)
+            )
         except Refused as error:
             if error.code in _PASSING:
                 raise
@@ -186,6 +195,8 @@ class Link:
                 retry_after=max(REFUSED_SECONDS, error.retry_after or 0),
             ) from None
         registered: events.Registered = reply.data
+        if self._jobs is not None:
+            self._jobs.obey(registered.jobs)
         return registered
 
     async def tell(self) -> None:

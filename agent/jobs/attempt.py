@@ -3,7 +3,7 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, Literal
 
@@ -28,6 +28,9 @@ CLAIM: Final = "claim.json"
 ANSWER_SECONDS: Final = 5.0
 """What a supervisor gets beyond all that it waits for, before it is taken for one that does not work."""
 
+GPU_SECONDS: Final = 15.0
+"""How long after its end a job may be said to hold a GPU: who holds one is read every few seconds."""
+
 LONGEST_MARGIN_SECONDS: Final = 30.0
 MARGIN_SHARE: Final = 10
 GRACE_SHARE: Final = 6
@@ -45,8 +48,8 @@ class Attempt:
         directory: Its files, with a claim.
 
     Attributes:
-        accepted_at: When ``job:accept`` was last sent, on `agent.jobs.clock.boottime`; None if it was not.
         ended: How it ended, None while that is not so.
+        is_unwanted: Whether the hub wants to hear nothing of it.
 
     Raises:
         OSError: The files can't be read or written.
@@ -58,11 +61,12 @@ class Attempt:
         self.launch = msgspec.json.decode((directory / CLAIM).read_bytes(), type=Launch)
         self.outbox = Outbox(directory / "outbox", boot_id())
         self.reporter = Reporter(self.job_id, self.number, self.files, self.outbox)
-        self.accepted_at: float | None = None
+        self.is_unwanted = False
         self.ended: Ended | None = None
         self.is_started = False
         self._orders: Orders | None = None
         self._stop_at: float | None = None
+        self._gone_at: float | None = None
         self._boot_id: str | None = None
         self._child: int | None = None
         self._restore()
@@ -87,7 +91,6 @@ class Attempt:
         except (OSError, msgspec.MsgspecError):
             return
         self.is_started = True
-        _, self.ended = self.files.journal()
 
     @property
     def job_id(self) -> str:
@@ -107,26 +110,44 @@ class Attempt:
         return "running" if self.is_started else "assigned"
 
     @property
+    def tag(self) -> str:
+        """What tells it from all others, and marks its processes."""
+        return self.launch.tag
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether its supervisor is there."""
+        return holder(self.files.lock) is not None
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it has ended, and the hub has all that it wants to know of it."""
+        told = self.outbox.completed and not self.outbox.unacknowledged
+        return self.ended is not None and (told or self.is_unwanted)
+
+    @property
     def lease_seconds(self) -> float | None:
         """How long a renewal is good for; None before the hub said so."""
         return None if self._orders is None else self._orders.lease_seconds
 
-    def begin(self, lease_seconds: float, margin_seconds: float | None, wrap: Wrap) -> None:
+    def begin(
+        self, lease_seconds: float, margin_seconds: float | None, accepted_at: float, wrap: Wrap
+    ) -> None:
         """Start the job. Where that fails it has ended, and says why.
 
         Args:
-            lease_seconds: How long it may run without a renewal, from when ``job:accept`` was sent.
+            lease_seconds: How long it may run without a renewal.
             margin_seconds: How long before the end of its lease it is gone; None for the usual.
+            accepted_at: When the ``job:accept`` was sent that was answered, on `agent.jobs.clock.boottime`.
             wrap: Puts it into its sandbox.
 
         Raises:
             OSError: Nothing can be written.
         """
-        assert self.accepted_at is not None, "nothing is started that was not accepted"
         usual = min(LONGEST_MARGIN_SECONDS, lease_seconds / MARGIN_SHARE)
         self._orders = Orders(
             lease_seconds=lease_seconds,
-            lease_end=self.accepted_at + lease_seconds,
+            lease_end=accepted_at + lease_seconds,
             margin=usual if margin_seconds is None else min(margin_seconds, lease_seconds / 2),
             lease_grace=min(self.launch.grace_seconds, lease_seconds / GRACE_SHARE),
         )
@@ -135,8 +156,9 @@ class Attempt:
             runner.prepare(self.files, self.launch, self._orders, wrap)
             self._child = runner.spawn(self.files)
         except (StartFailed, SandboxError, OSError) as error:
-            self.ended = Ended(status="failed", reason=with_detail(JobReason.NOT_STARTED, str(error)))
-            self.files.append(self.ended, durable=True)
+            ended = Ended(status="failed", reason=with_detail(JobReason.NOT_STARTED, str(error)))
+            self.files.append(ended, durable=True)
+            self.ended = ended
 
     def renew(self, sent_at: float) -> None:
         """Let the lease count from when an answered renewal was sent.
@@ -169,14 +191,36 @@ class Attempt:
             with contextlib.suppress(OSError):
                 os.kill(pid, LOOK)
 
-    def look(self) -> None:
-        """See whether it has ended."""
+    def look(self, on_gpus: Collection[int] = ()) -> None:
+        """See whether it has ended.
+
+        Args:
+            on_gpus: Ids of the processes that hold a GPU: one that was ended is gone when the driver says so.
+        """
         if self._child is not None:
             with contextlib.suppress(ChildProcessError):
                 if os.waitpid(self._child, os.WNOHANG)[0]:
                     self._child = None
         if self.is_started and self.ended is None:
-            _, self.ended = self.files.journal()
+            _, ended = self.files.journal()
+            self.ended = ended if ended is None else self._off_gpus(ended, on_gpus)
+
+    def _off_gpus(self, ended: Ended, on_gpus: Collection[int]) -> Ended | None:
+        """Give how it ended once the GPUs are free of it; None while they may become so."""
+        if not self.launch.gpus or not self._pids().intersection(on_gpus):
+            return ended
+        now = boottime()
+        self._gone_at = now if self._gone_at is None else self._gone_at
+        if now < self._gone_at + GPU_SECONDS:
+            return None
+        reason = with_detail(JobReason.UNKILLABLE, "it still holds a GPU")
+        return msgspec.structs.replace(ended, status="failed", reason=reason)
+
+    def _pids(self) -> set[int]:
+        started, _ = self.files.journal()
+        return {process.pid for process in self.files.read_seen()} | (
+            set() if started is None else {started.process.pid}
+        )
 
     def verdict(self, now: float) -> Ended | None:
         """Say how it ends if its supervisor can't be left to end it; None while it can."""
@@ -185,10 +229,10 @@ class Attempt:
             return None
         if self._boot_id is not None and self._boot_id != boot_id():
             return Ended(status="failed", reason=JobReason.AGENT_RESTARTED.value)
-        if holder(self.files.lock) is None:
+        if not self.is_supervised:
             # It may have ended the job, and itself, between two looks.
-            _, self.ended = self.files.journal()
-            return self._abandoned(orders, SUPERVISOR_LOST) if self.ended is None else None
+            _, ended = self.files.journal()
+            return self._abandoned(orders, SUPERVISOR_LOST) if ended is None else None
         if now >= orders.lease_end - orders.margin / 2:
             return self._abandoned(orders, JobReason.LEASE_EXPIRED.value)
         if orders.stop is not None:

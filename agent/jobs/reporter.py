@@ -18,6 +18,10 @@ MAX_CHUNK_BYTES: Final = 32 * 1024
 PROGRESS_SECONDS: Final = 0.5
 """Between two messages of progress."""
 
+LOGS_SECONDS: Final = 0.25
+LONG_BYTES: Final = 4 * 1024
+"""Between two pieces of output, unless a piece is as long as this."""
+
 STREAMS: Final[tuple[Literal["stdout", "stderr"], ...]] = ("stdout", "stderr")
 
 Message = ReportLogs | ReportProgress | ReportCompletion
@@ -39,6 +43,7 @@ class Reporter:
         self._files = files
         self._outbox = outbox
         self._progress_at = float("-inf")
+        self._logs_at = {"stdout": float("-inf"), "stderr": float("-inf")}
 
     def next_item(self, now: float, ended: Ended | None) -> Item | None:
         """Give what is to be said next, None where there is nothing (yet): first all output, last the end.
@@ -51,7 +56,8 @@ class Reporter:
             return None
         for stream in STREAMS:
             logs = self._next_logs(stream, ended)
-            if logs is not None:
+            if logs is not None and (ended is not None or self._is_due(logs, now)):
+                self._logs_at[stream] = now
                 return logs
         if ended is not None or now - self._progress_at >= PROGRESS_SECONDS:
             report = self._files.read_progress()
@@ -94,6 +100,10 @@ class Reporter:
                     reason=ended.reason,
                     result=None if item.bare else ended.result,
                 )
+
+    def _is_due(self, logs: Logs, now: float) -> bool:
+        """Whether a piece is long enough to be sent, or has waited: a job that prints a word at a time."""
+        return logs.end - logs.start >= LONG_BYTES or now - self._logs_at[logs.stream] >= LOGS_SECONDS
 
     def _next_logs(self, stream: Literal["stdout", "stderr"], ended: Ended | None) -> Logs | None:
         start = self._outbox.offsets[stream]

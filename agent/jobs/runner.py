@@ -36,15 +36,20 @@ def prepare(files: Files, launch: Launch, orders: Orders, wrap: Wrap) -> None:
 
     Raises:
         agent.jobs.child.StartFailed: It can't run as the user that it should.
+        agent.jobs.sandbox.SandboxError: What its sandbox needs is not there.
         OSError: Something can't be made.
     """
     user = child.identity(launch.user)
     root = OTHERS_ROOT if user is not None else files.directory
     work = workdir.make(Path(launch.work_root) if launch.work_root else root, launch.tag, user)
-    launch = msgspec.structs.replace(launch, env=environment(launch, work, user))
-    launch = msgspec.structs.replace(launch, argv=wrap(launch, work))
-    files.write_orders(orders)
-    files.write_plan(Plan(launch=launch, work=str(work), boot_id=boot_id()))
+    try:
+        launch = msgspec.structs.replace(launch, env=environment(launch, work, user))
+        launch = msgspec.structs.replace(launch, argv=wrap(launch, work))
+        files.write_orders(orders)
+        files.write_plan(Plan(launch=launch, work=str(work), boot_id=boot_id()))
+    except BaseException:
+        workdir.remove(work)
+        raise
 
 
 def environment(launch: Launch, work: Path, user: child.Identity | None) -> dict[str, str]:

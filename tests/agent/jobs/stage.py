@@ -49,8 +49,7 @@ class Stage:
         """Run a launch."""
         attempt = Attempt.claim(self.root, launch)
         self.attempts.append(attempt)
-        attempt.accepted_at = boottime()
-        attempt.begin(lease, None, wrap)
+        attempt.begin(lease, None, boottime(), wrap)
         return attempt
 
     def again(self, directory: Path) -> Attempt:
@@ -63,9 +62,9 @@ class Stage:
         """End whatever still runs."""
         for attempt in self.attempts:
             attempt.look()
-            if attempt.is_started and (attempt.ended is None or holder(attempt.files.lock) is not None):
+            if attempt.is_started and (attempt.ended is None or attempt.is_supervised):
                 attempt.take_over(Ended(status="failed", reason="test_over"))
-            for pid in tagged(attempt.launch.tag):
+            for pid in tagged(attempt.tag):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -78,7 +77,7 @@ def ended(attempt: Attempt) -> Ended:
         return attempt.ended
 
     found = wait_for(look, "the end of the job")
-    wait_for(lambda: holder(attempt.files.lock) is None, "the end of its supervisor")
+    wait_for(lambda: not attempt.is_supervised, "the end of its supervisor")
     return found
 
 
@@ -105,7 +104,7 @@ def nothing_left(attempt: Attempt) -> bool:
     """Whether no process of the attempt runs."""
     started, _ = attempt.files.journal()
     known = attempt.files.read_seen() + ([] if started is None else [started.process])
-    return not any(is_alive(process) for process in known) and not list(tagged(attempt.launch.tag))
+    return not any(is_alive(process) for process in known) and not list(tagged(attempt.tag))
 
 
 def is_running(pid: int) -> bool:

@@ -13,7 +13,7 @@ import pytest
 
 from agent.jobs.attempt import SUPERVISOR_LOST
 from agent.jobs.clock import boottime
-from agent.jobs.files import Ended, holder
+from agent.jobs.files import Ended
 from agent.jobs.launch import Launch, Limits, ProgressSource
 from tests.agent.jobs.stage import (
     PYTHON,
@@ -247,7 +247,7 @@ def test_a_frozen_supervisor_can_not_hold_a_job_beyond_its_lease(stage: Stage) -
     assert verdict.reason == "lease_expired"
     assert attempt.take_over(verdict).reason == "lease_expired"
     assert nothing_left(attempt)
-    assert holder(attempt.files.lock) is None
+    assert not attempt.is_supervised
 
 
 def test_it_outlives_the_agent(stage: Stage) -> None:
@@ -392,6 +392,26 @@ def test_a_sandboxed_command_is_what_runs(stage: Stage) -> None:
     ended(attempt)
     assert attempt.files.stream("stdout").read_text() == "wrapped\n"
     assert seen == [(attempt.files.read_plan().work, True)]
+
+
+def test_a_job_is_over_when_its_gpus_are_free(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ended job that the driver still names is waited for; one that it never lets go of is unkillable."""
+    attempt = stage.start("pass", gpus=["GPU-1"])
+    wait_for(lambda: attempt.files.journal()[1], "the end of the job")
+    started, _ = attempt.files.journal()
+    assert started is not None
+    attempt.look({started.process.pid})
+    assert attempt.state == "running"
+    assert attempt.verdict(boottime()) is None
+    attempt.look({started.process.pid + 1})
+    assert attempt.ended is not None
+    assert attempt.ended.status == "completed"
+    again = stage.again(attempt.files.directory)
+    again.look({started.process.pid})
+    monkeypatch.setattr("agent.jobs.attempt.GPU_SECONDS", 0.0)
+    again.look({started.process.pid})
+    assert again.ended is not None
+    assert (again.ended.status, again.ended.reason) == ("failed", "unkillable: it still holds a GPU")
 
 
 def test_the_supervisor_is_small(stage: Stage) -> None:
