@@ -43,6 +43,13 @@ class Availability:
         """Whether a job may begin here."""
         return not (self._wish.paused or self._wish.draining)
 
+    def why_not(self) -> str | None:
+        """Give the reason why no job may begin here, None where one may."""
+        if self.takes_jobs:
+            return None
+        said = "its owner keeps this machine" if self._wish.paused else "its owner drains this machine"
+        return said if self._wish.reason is None else f"{said}: {self._wish.reason}"
+
     def to_tell(self) -> SetStatus | None:
         """Give what a hub has to hear that this provider registers with; None where the owner said nothing.
 

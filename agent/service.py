@@ -1,4 +1,4 @@
-"""The running agent: sampler, link, the owner's desk and the signals that end it, in one event loop."""
+"""The running agent: sampler, link, jobs, the owner's desk and what ends it, in one event loop."""
 
 import asyncio
 import contextlib
@@ -9,10 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from agent.availability import Availability
 from agent.backlog import Backlog
 from agent.control import ControlError, ControlServer
 from agent.desk import Desk, Facts
+from agent.jobs.manager import JobManager
+from agent.jobs.offer import Offer
+from agent.jobs.workloads import Catalogue
 from agent.link import Link, new_instance
 from agent.sampler import PERIOD, Sample, Sampler, SamplerThread
 from agent.sensors.gpu import NO_READING
@@ -24,9 +29,10 @@ from qubix_tui.client import BadUrl
 from qubix_tui.home import HomeError
 from qubix_tui.notify import Notifier
 from qubix_tui.protocol.records import ProviderSpec
+from qubix_tui.settings.schema import SettingsError
 
 FIRST_LOOK_SECONDS: Final = 2.0
-"""How long the first registration waits for the GPUs: without them it would be false news."""
+"""How long the first registration waits for GPUs and workloads: without them it would be false news."""
 
 LOOK_AGAIN_SECONDS: Final = 5.0
 """How often an agent looks whether the hub's address or its token changed, or a wish did not get through."""
@@ -44,6 +50,7 @@ class Service:
         directory: The agent's state directory, held by this process.
         sampler: What takes the samples.
         period: Seconds between them.
+        catalogue: Tries out what the owner lets run, and gives it; None where this machine takes no jobs.
         lifeline: Descriptor of an inherited pipe; the agent ends when its other end closes.
         notifier: The supervisor, if there is one.
         report: Called with one line each time the provider is registered.
@@ -58,6 +65,7 @@ class Service:
         *,
         sampler: Sampler,
         period: float = PERIOD,
+        catalogue: Callable[[], Catalogue] | None = None,
         lifeline: int | None = None,
         notifier: Notifier | None = None,
         report: Callable[[str], None],
@@ -76,9 +84,18 @@ class Service:
         self._instance = new_instance()
         self._backlog = Backlog()
         self._settled = asyncio.Event()
+        self._offered = asyncio.Event()
         self._stopping = asyncio.Event()
         self._availability = Availability(directory)
         self._facts: Facts | None = None
+        self._offer = Offer(catalogue or (lambda: Catalogue((), user=None)))
+        self._jobs = JobManager(
+            directory / "jobs",
+            self._offer,
+            why_not=self._availability.why_not,
+            complain=complain,
+            on_gpus=self._processes_on_gpus,
+        )
 
     async def run(self) -> None:
         """Sample and send until SIGTERM, SIGINT or the end of the lifeline.
@@ -104,9 +121,14 @@ class Service:
         sampler = SamplerThread(self._sampler, deliver, period=self._period)
         control = ControlServer(self._directory, desk.answer)
         sampler.start()
+        offering = loop.create_task(self._try_out())
         try:
             await self._open(control)
-            await self._wait_for(self._settled, FIRST_LOOK_SECONDS)
+            await self._jobs.start()
+            await asyncio.gather(
+                self._wait_for(self._settled, FIRST_LOOK_SECONDS),
+                self._wait_for(self._offered, FIRST_LOOK_SECONDS),
+            )
             await link.start()
             while not await self._wait_for(self._stopping, LOOK_AGAIN_SECONDS):
                 if not facts.link.is_open:
@@ -115,8 +137,10 @@ class Service:
         finally:
             self._supervisor.stopping()
             sampler.stop_soon()
+            offering.cancel()
             await control.close()
             await facts.link.close()
+            await self._jobs.close()
             sampler.join(STOP_SECONDS)
 
     async def _open(self, control: ControlServer) -> None:
@@ -134,11 +158,22 @@ class Service:
     def _read_lifeline(self, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
         if not os.read(descriptor, 4096):
             loop.remove_reader(descriptor)
+            # Whoever held the other end is gone, and nobody will start this agent again.
+            self._jobs.end_all("agent_restarted: what its agent was started for has ended")
             self._stop()
 
     def _stop(self) -> None:
         self._stopping.set()
         self._settled.set()
+        self._offered.set()
+
+    async def _try_out(self) -> None:
+        """Find out what can be run here. The record that is registered follows, as with a GPU that comes."""
+        try:
+            await self._offer.load()
+        except SettingsError as error:
+            self._complain(str(error))
+        self._offered.set()
 
     def _take(self, facts: Facts, sample: Sample) -> None:
         facts.newest, facts.newest_at = sample, time.monotonic()
@@ -173,6 +208,7 @@ class Service:
             backlog=self._backlog,
             wish=self._availability.to_tell,
             told=self._availability.told,
+            jobs=self._jobs,
         )
 
     def _registered(self, provider_id: str, url: str) -> None:
@@ -188,7 +224,15 @@ class Service:
 
     def _spec(self) -> ProviderSpec:
         newest = None if self._facts is None else self._facts.newest
-        return provider_spec(self._owner, self._host, NO_READING if newest is None else newest.gpus)
+        gpus = NO_READING if newest is None else newest.gpus
+        spec = provider_spec(self._owner, self._host, gpus)
+        return msgspec.structs.replace(spec, workloads=self._offer.workloads(spec.gpu_count))
+
+    def _processes_on_gpus(self) -> set[int]:
+        """The ids of the processes that hold a GPU, as far as the newest sample tells."""
+        newest = None if self._facts is None else self._facts.newest
+        gpus = [] if newest is None else newest.metrics.gpus
+        return {process.pid for gpu in gpus for process in gpu.processes or ()}
 
     async def _wait_for(self, event: asyncio.Event, seconds: float) -> bool:
         """Wait until ``event`` is set; False if that does not happen in time."""

@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     import asyncio
 
     from agent import settings
+    from agent.jobs import workloads
     from agent.sensors.inventory import Owner
     from agent.service import Service
     from agent.state import locked, worker_id
@@ -47,7 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
     check_lifeline(arguments.lifeline)
     directory = home.home_dir()
     applied = settings.apply(arguments, directory).settings
-    hub, provider = applied.hub, applied.provider
+    hub, provider, jobs = applied.hub, applied.provider, applied.jobs
+    file = workloads.owner_file(jobs.workloads_file, directory)
+    # What is wrong with the file is said now, and not once it was tried out.
+    workloads.read(file)
     token_file = Path(hub.token_file) if hub.token_file else None
     with locked(directory / "agent") as state:
         service = Service(
@@ -58,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             state,
             sampler=sampler(applied, state),
             period=applied.sampling.interval_seconds,
+            catalogue=lambda: workloads.Catalogue.load(file, user=jobs.user),
             lifeline=arguments.lifeline,
             notifier=Notifier.from_environment(),
             report=report,

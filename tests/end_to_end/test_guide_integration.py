@@ -1,13 +1,18 @@
 """The integration tests that the WebSocket guide lists: a provider comes, its status changes, a job runs."""
 
+import asyncio
 import contextlib
+import json
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from websockets.asyncio.client import connect
 
-from tests.end_to_end.processes import hub_process, started
+from tests.agent.running import ask
+from tests.end_to_end.processes import hub_process, started, wait_for
 from tests.hub.wire import Client, Message, running
 
 
@@ -69,6 +74,92 @@ async def test_updating_a_providers_status_broadcasts_provider_status_changed(tm
                         assert (status["isOnline"], status["isAvailable"]) == (False, False)
                         assert of_type(await client.heard(), "PROVIDER_STATUS_CHANGED") == []
                 assert await silent.heard() == []
+
+
+JOB = """
+import os, sys, time
+for percent in (25, 75):
+    with open(os.environ["QUBIX_PROGRESS"], "a") as file:
+        file.write('{"progress": %d, "message": "epoch"}\\n' % percent)
+    print("at", percent, flush=True)
+    while not os.path.exists(os.path.join(sys.argv[1], str(percent))):
+        time.sleep(0.01)
+with open(os.environ["QUBIX_RESULT"], "w") as file:
+    file.write('{"loss": 0.1}')
+"""
+
+
+def offer(home: Path) -> None:
+    """Have the owner of an agent offer a workload that waits for a file at 25 % and at 75 %."""
+    # Whom jobs run as where the agent is root can't look into a directory of the test.
+    user = '[jobs]\nuser = "root"\n' if os.geteuid() == 0 else ""
+    (home / "agent.toml").write_text(user)
+    (home / "train.py").write_text(JOB)
+    command = [sys.executable, str(home / "train.py"), str(home)]
+    (home / "workloads.toml").write_text(
+        f'[workload.train]\ncommand = {json.dumps(command)}\nsandbox = "none"\n'
+    )
+
+
+async def test_submitting_a_job_broadcasts_progress_and_completion(tmp_path: Path) -> None:
+    """A real process on a real agent: progress and end are broadcast, and the rental at once (7.4)."""
+    offer(tmp_path)
+    with hub_process(tmp_path) as (_, url), started(["qubix-agent", "--hub", url, "--name", "rig"], tmp_path):
+        token = (tmp_path / "tokens" / "operator").read_text().strip()
+        async with subscriber(url, "marketplace", "provider:*") as market, subscriber(url, "job:*") as jobs:
+            await until_offered(url, "train")
+            provider_id = ask(url, "/api/providers")["providers"][0]["id"]
+            await market.heard()
+            async with connect(url, additional_headers={"Authorization": f"Bearer {token}"}) as socket:
+                operator = Client(socket)
+                submitted = await operator.ask("job:submit", {"workload": "train", "params": {}})
+                job_id = submitted["data"]["jobId"]
+                busy = (await market.until("PROVIDER_STATUS_CHANGED"))["data"]
+                assert busy["providerId"] == provider_id
+                status = busy["status"]
+                assert (status["state"], status["isAvailable"], status["currentJobId"]) == (
+                    "busy",
+                    False,
+                    job_id,
+                )
+                for percent in (25, 75):
+                    await until_progress(jobs, job_id, percent)
+                    (tmp_path / str(percent)).touch()
+                completed = await jobs.until("JOB_COMPLETED")
+                assert completed["channel"] == f"job:{job_id}"
+                assert completed["data"]["status"] == "completed"
+                assert completed["data"]["result"] == {"loss": 0.1}
+                assert (completed["data"]["jobId"], completed["data"]["providerId"]) == (job_id, provider_id)
+                free = (await market.until("PROVIDER_STATUS_CHANGED"))["data"]["status"]
+                while free["state"] == "busy":
+                    free = (await market.until("PROVIDER_STATUS_CHANGED"))["data"]["status"]
+                assert (free["state"], free["isAvailable"], free["currentJobId"]) == ("available", True, None)
+                assert of_type(await jobs.heard(), "JOB_COMPLETED") == []
+
+
+async def until_offered(url: str, workload: str) -> None:
+    """Wait until a provider offers a workload."""
+
+    def look() -> bool:
+        providers = ask(url, "/api/providers")["providers"]
+        return any(offered["name"] == workload for one in providers for offered in one["workloads"])
+
+    await asyncio.to_thread(wait_for, look, f"a provider that offers {workload}")
+
+
+async def until_progress(client: Client, job_id: str, percent: float) -> None:
+    """Wait until a job's progress is broadcast with this percentage."""
+    while True:
+        message = await client.until("JOB_PROGRESS")
+        assert (message["channel"], message["data"]["jobId"]) == (f"job:{job_id}", job_id)
+        progress = message["data"]["progress"]
+        if progress["progress"] == percent:
+            assert (progress["status"], progress["message"], progress["source"]) == (
+                "running",
+                "epoch",
+                "reported",
+            )
+            return
 
 
 async def test_a_jobs_events_reach_exactly_who_subscribed_to_it() -> None:

@@ -1,0 +1,211 @@
+"""Jobs through every fault: each ends once, none runs twice at once, the ledger adds up, nothing is left.
+
+A hub, agents, supervisors and jobs as real processes; each of them killed, and frozen for a while, and the
+network cut, while a job waits, is assigned, runs, and has just ended but not been told of.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import random
+import signal
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+from qubix_tui.protocol.reasons import reason_word
+from qubix_tui.protocol.records import JobState
+from tests.end_to_end.job_world import Account, Agent, World, overlaps, running_world, wait
+
+TARGETS: Final = ("hub", "agent", "supervisor", "job", "network")
+PHASES: Final = ("queued", "assigned", "running", "finishing")
+PRICE_PER_MS: Final = 36 * 1_000_000 / 3_600_000
+
+
+class Case(NamedTuple):
+    """What happens to one job."""
+
+    target: str
+    fault: str
+    """``kill``, ``freeze``, or for the network ``cut``."""
+    phase: str
+
+    def __str__(self) -> str:
+        return f"{self.fault} the {self.target} while {self.phase}"
+
+
+def all_cases() -> list[Case]:
+    """Every fault at every moment. Before it runs, a job has neither a supervisor nor a process."""
+    return [
+        Case(target, fault, phase)
+        for target, phase in itertools.product(TARGETS, PHASES)
+        if target not in {"supervisor", "job"} or phase in {"running", "finishing"}
+        for fault in (("cut",) if target == "network" else ("kill", "freeze"))
+    ]
+
+
+class Ordeal:
+    """Puts jobs through faults.
+
+    Args:
+        world: Where.
+        seconds: How long a frozen process stays so, and a network stays cut.
+    """
+
+    def __init__(self, world: World, seconds: float) -> None:
+        self._world = world
+        self._seconds = seconds
+        self._hub_lock = asyncio.Lock()
+
+    async def put_through(self, case: Case, agent: Agent) -> str:
+        """Have one job live through a fault, and wait for its end; gives its id.
+
+        The first attempt is on ``agent``, where later ones are too: what happens to it happens to this job.
+        """
+        world = self._world
+        if case.phase == "queued":
+            await self._offer_again(agent, paused=True)
+        elif case.phase == "assigned":
+            agent.proxy.hold_answers()
+        job_id = await world.submit(on=agent.name)
+        await self._reach(case.phase, job_id, agent)
+        await self._strike(case, job_id, agent)
+        agent.proxy.restore()
+        if case.phase == "queued":
+            await self._offer_again(agent, paused=False)
+        world.let_end(job_id)
+        await wait(lambda: world.is_final(job_id), f"the end of {job_id} ({case})")
+        return job_id
+
+    async def _reach(self, phase: str, job_id: str, agent: Agent) -> None:
+        world = self._world
+        match phase:
+            case "queued":
+                await wait(lambda: world.state(job_id) is JobState.QUEUED, "it to wait")
+            case "assigned":
+                await wait(lambda: world.state(job_id) is JobState.ASSIGNED, "it to be assigned")
+            case "running":
+                await wait(lambda: any(stamp.what == "beat" for stamp in world.stamps(job_id)), "it to run")
+            case "finishing":
+                await wait(lambda: any(stamp.what == "beat" for stamp in world.stamps(job_id)), "it to run")
+                agent.proxy.hold_answers()
+                world.let_end(job_id)
+                await wait(lambda: any(stamp.what == "end" for stamp in world.stamps(job_id)), "it to end")
+
+    async def _strike(self, case: Case, job_id: str, agent: Agent) -> None:
+        world = self._world
+        match case.target:
+            case "network":
+                agent.proxy.cut()
+                await asyncio.sleep(self._seconds)
+                agent.proxy.drop()
+            case "hub":
+                async with self._hub_lock:
+                    assert world.hub is not None
+                    await self._strike_process(world.hub.pid, case.fault)
+                    if case.fault == "kill":
+                        await asyncio.to_thread(world.hub.wait)
+                        world.start_hub()
+            case "agent":
+                assert agent.process is not None
+                await self._strike_process(agent.process.pid, case.fault)
+                if case.fault == "kill":
+                    await asyncio.to_thread(agent.process.wait)
+                    agent.start()
+            case "supervisor":
+                await self._strike_process(agent.supervisor(job_id), case.fault)
+            case "job":
+                await self._strike_process(agent.first_process(job_id), case.fault)
+
+    async def _strike_process(self, pid: int | None, fault: str) -> None:
+        # What has just ended by itself can't be hit any more.
+        with contextlib.suppress(ProcessLookupError):
+            if pid is None:
+                return
+            if fault == "kill":
+                os.kill(pid, signal.SIGKILL)
+                return
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                await asyncio.sleep(self._seconds)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+
+    async def _offer_again(self, agent: Agent, *, paused: bool) -> None:
+        await agent.pause(paused)
+        world = self._world
+        await wait(
+            lambda: world.is_paused(agent) is paused, f"{agent.name} to be {'kept' if paused else 'offered'}"
+        )
+
+
+async def settle(world: World, job_ids: list[str], cases: dict[str, Case]) -> dict[str, int]:
+    """Hold every job against what has to be true of it; gives how many ended in each state."""
+    ends: dict[str, int] = {}
+    for job_id in job_ids:
+        account = await world.account(job_id)
+        about = f"{job_id} ({cases[job_id]}): {account.job.state} {account.job.reason}"
+        assert account.job.state.is_final, about
+        assert account.completions == 1, about
+        check_attempts(world, account, about)
+        check_ledger(account, about)
+        ends[account.job.state.value] = ends.get(account.job.state.value, 0) + 1
+    await wait(lambda: not world.left_over(), "no process to be left")
+    await wait(lambda: not any(agent.held() for agent in world.agents), "the agents to let go of all jobs")
+    return ends
+
+
+def check_attempts(world: World, account: Account, about: str) -> None:
+    """No two attempts ran at once, and what completed is what ran to its end."""
+    stamps = world.stamps(account.job.id)
+    assert overlaps(stamps) == [], about
+    for attempt in {stamp.attempt for stamp in stamps}:
+        assert sum(stamp.what == "start" for stamp in stamps if stamp.attempt == attempt) == 1, about
+    if account.job.state is JobState.COMPLETED:
+        assert account.job.result == {"attempt": account.job.attempt}, about
+        assert account.job.reason is None, about
+        assert any(stamp.what == "end" and stamp.attempt == account.job.attempt for stamp in stamps), about
+    else:
+        assert reason_word(account.job.reason) is not None, about
+
+
+def check_ledger(account: Account, about: str) -> None:
+    """A receipt for each attempt, each of them right, and their sum is what the job costs."""
+    numbers = [receipt.attempt for receipt in account.receipts]
+    assert numbers == list(range(1, account.job.attempt + 1)), about
+    for receipt in account.receipts:
+        assert receipt.price_per_hour == 36, about
+        assert receipt.cost_micros is not None, about
+        assert abs(receipt.cost_micros - receipt.running_ms * PRICE_PER_MS) <= 1, about
+    assert account.job.cost_micros == sum(receipt.cost_micros or 0 for receipt in account.receipts), about
+    assert [receipt.status for receipt in account.receipts][-1] == account.job.state.value, about
+
+
+async def run(root: Path, cases: list[Case], *, agents: int, lease: float, freeze: float) -> dict[str, int]:
+    """Put a job through each of these cases, as many at a time as there are agents; gives how they ended."""
+    async with running_world(root, agents=agents, lease=lease) as world:
+        ordeal, waiting = Ordeal(world, freeze), list(reversed(cases))
+        lived_through: dict[str, Case] = {}
+
+        async def one_after_another(agent: Agent) -> None:
+            while waiting:
+                case = waiting.pop()
+                lived_through[await ordeal.put_through(case, agent)] = case
+
+        async with asyncio.TaskGroup() as tasks:
+            for agent in world.agents:
+                tasks.create_task(one_after_another(agent))
+        assert len(lived_through) == len(cases)
+        return await settle(world, world.job_ids, lived_through)
+
+
+@pytest.mark.timeout(180)
+async def test_every_job_ends_once_through_all_faults(tmp_path: Path) -> None:
+    """Every fault at every moment, once, three at a time: 28 jobs, a lease of 6 s, 2 s frozen or cut off."""
+    cases = all_cases()
+    random.Random(7).shuffle(cases)
+    ends = await run(tmp_path, cases, agents=3, lease=6.0, freeze=2.0)
+    assert sum(ends.values()) == len(cases)
+    assert ends.get("completed", 0) >= len(cases) / 2, ends
