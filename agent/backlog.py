@@ -118,6 +118,8 @@ def headline(metrics: Metrics) -> bytes:
         "ramPercent": metrics.ram_percent,
         "gpuPercent": metrics.gpu_percent,
         "gpuTemp": metrics.gpu_temp,
+        "netRxBytesPerSec": metrics.net_rx_bytes_per_sec,
+        "netTxBytesPerSec": metrics.net_tx_bytes_per_sec,
     }
     gpus: list[dict[str, Any]] = [
         {

@@ -144,7 +144,12 @@ def _values_of(metrics: Metrics) -> dict[Metric, float]:
 
 
 def _values_of_point(point: HistoryPoint) -> dict[Metric, float]:
-    values: dict[Metric, float | None] = {CPU: point.cpu_percent, RAM: point.ram_percent}
+    values: dict[Metric, float | None] = {
+        CPU: point.cpu_percent,
+        RAM: point.ram_percent,
+        NET_RX: point.net_rx_bytes_per_sec,
+        NET_TX: point.net_tx_bytes_per_sec,
+    }
     for index, gpu in enumerate(point.gpus):
         values.update(_gpu_values(index, gpu))
     return {metric: value for metric, value in values.items() if value is not None}

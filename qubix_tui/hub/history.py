@@ -1,6 +1,6 @@
 """The last ten minutes of every provider, in steps of five seconds.
 
-10,000 providers with one GPU cost about 50 MB, 5 KB each (measured: the growth of a process's resident size).
+10,000 providers with one GPU cost about 60 MB, 6 KB each (measured: the growth of a process's resident size).
 Each further GPU of one provider adds 1.9 KB.
 """
 
@@ -20,7 +20,7 @@ WINDOW_SECONDS: Final = STEPS * STEP_SECONDS
 MAX_GPUS: Final = 64
 """GPUs of one provider that history is kept of; one message could name thousands."""
 
-_HOST_COLUMNS: Final = 4  # CPU, RAM and GPU percent, GPU temperature
+_HOST_COLUMNS: Final = 6  # CPU, RAM and GPU percent, GPU temperature, bytes per second in and out
 _GPU_COLUMNS: Final = 4  # utilisation, memory, temperature, power
 _NAN: Final = math.nan
 
@@ -64,7 +64,14 @@ class _Ring:
                 self._widen(gpu.index + 1)
         width = self.width
         row: list[float | None] = [None] * width
-        row[:_HOST_COLUMNS] = metrics.cpu_percent, metrics.ram_percent, metrics.gpu_percent, metrics.gpu_temp
+        row[:_HOST_COLUMNS] = (
+            metrics.cpu_percent,
+            metrics.ram_percent,
+            metrics.gpu_percent,
+            metrics.gpu_temp,
+            metrics.net_rx_bytes_per_sec,
+            metrics.net_tx_bytes_per_sec,
+        )
         for gpu in gpus:
             start = _HOST_COLUMNS + _GPU_COLUMNS * gpu.index
             row[start : start + _GPU_COLUMNS] = gpu.util_percent, gpu.mem_used_mb, gpu.temp_c, gpu.power_w
@@ -227,5 +234,7 @@ def _point(step: int, row: Sequence[float], gpu_count: int) -> HistoryPoint:
         ram_percent=values[1],
         gpu_percent=values[2],
         gpu_temp=values[3],
+        net_rx_bytes_per_sec=values[4],
+        net_tx_bytes_per_sec=values[5],
         gpus=gpus,
     )

@@ -365,6 +365,10 @@ class HistoryPoint(Wire, frozen=True, kw_only=True):
     ram_percent: Percent | None = None
     gpu_percent: Percent | None = None
     gpu_temp: Celsius | None = None
+    net_rx_bytes_per_sec: Amount | None = None
+    """(Extension.)"""
+    net_tx_bytes_per_sec: Amount | None = None
+    """(Extension.)"""
     gpus: list[GpuHistoryPoint] = []
 
 

@@ -30,12 +30,15 @@ def clock() -> Clock:
 def test_a_headline_is_what_a_hub_remembers() -> None:
     """Every value of a step of history is in it, nothing else, and what is not known is left out."""
     gpu = GpuMetrics(index=1, uuid="GPU-1", util_percent=0, mem_used_mb=5, temp_c=61, power_w=70.5, xid=3)
-    metrics = Metrics(cpu_percent=1.5, ram_percent=0, gpu_temp=61, gpus=[gpu], seq=7, load1=9, swap_used_mb=1)
+    metrics = Metrics(
+        cpu_percent=1.5, ram_percent=0, gpu_temp=61, net_rx_bytes_per_sec=0, gpus=[gpu], seq=7, load1=9
+    )
     kept = decode_record(headline(metrics), Metrics)
     assert kept == Metrics(
         cpu_percent=1.5,
         ram_percent=0,
         gpu_temp=61,
+        net_rx_bytes_per_sec=0,
         gpus=[GpuMetrics(index=1, util_percent=0, mem_used_mb=5, temp_c=61, power_w=70.5)],
         seq=7,
     )

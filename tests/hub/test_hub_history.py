@@ -51,7 +51,15 @@ def test_a_point_says_all_that_is_kept_of_a_sample(history: History) -> None:
     history.record(
         "a",
         START + 4.9,
-        Metrics(cpu_percent=45.2, ram_percent=60.1, gpu_percent=97.5, gpu_temp=71.25, gpus=[gpu]),
+        Metrics(
+            cpu_percent=45.2,
+            ram_percent=60.1,
+            gpu_percent=97.5,
+            gpu_temp=71.25,
+            net_rx_bytes_per_sec=1024.5,
+            net_tx_bytes_per_sec=0,
+            gpus=[gpu],
+        ),
     )
     assert history.points("a") == [
         HistoryPoint(
@@ -60,6 +68,8 @@ def test_a_point_says_all_that_is_kept_of_a_sample(history: History) -> None:
             ram_percent=60.1,
             gpu_percent=97.5,
             gpu_temp=71.25,
+            net_rx_bytes_per_sec=1024.5,
+            net_tx_bytes_per_sec=0,
             gpus=[GpuHistoryPoint(util_percent=97.5, mem_used_mb=71_234, temp_c=71.25, power_w=689.12)],
         )
     ]

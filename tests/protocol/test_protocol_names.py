@@ -35,7 +35,8 @@ NAMES: dict[type, str] = {
     records.AgentCost: "cpuPercent rssMb sampleMs",
     records.Headline: """providerId timestamp seq cpuPercent ramPercent gpuPercent gpuTemp hottestGpu
         tempSlowdownC gpuMemUsedMb gpuMemTotalMb powerW powerLimitW throttle gpusLost""",
-    records.HistoryPoint: "timestamp cpuPercent ramPercent gpuPercent gpuTemp gpus",
+    records.HistoryPoint: """timestamp cpuPercent ramPercent gpuPercent gpuTemp netRxBytesPerSec
+        netTxBytesPerSec gpus""",
     records.GpuHistoryPoint: "utilPercent memUsedMb tempC powerW",
     records.Job: """id workload params requires state attempt providerId progress createdAt startedAt
         finishedAt cancelRequestedAt pricePerHour costMicros result reason submittedBy""",
