@@ -31,6 +31,25 @@ MAX_EVENTS: Final = 16
 """How many XID events are taken in at one sample; the rest waits for the next."""
 
 
+class Instance(Unit):
+    """One MIG instance. That it was taken away is told by its handle, which is none any more.
+
+    Args:
+        handle: The library's.
+        label: What a person would call it.
+        remarks: Where to put what is odd.
+    """
+
+    def __init__(self, handle: Handle, label: str, remarks: Remarks) -> None:
+        super().__init__(INSTANCE_FIELDS, label, remarks)
+        self.handle = handle
+
+    def judge(self, error: pynvml.NVMLError) -> bool:
+        """Whether the library will never answer this; notes that it is gone."""
+        self.lost |= error.value in {pynvml.NVML_ERROR_INVALID_ARGUMENT, pynvml.NVML_ERROR_NOT_FOUND}
+        return super().judge(error)
+
+
 class Device(Unit):
     """One GPU of a generation.
 
@@ -57,10 +76,10 @@ class Device(Unit):
         self.asleep = False
         self._open = open_handle
         self._root = root
-        self._instances: dict[str, Unit] = {}
+        self._instances: dict[str, Instance] = {}
         self._instances_due = 0.0
         self._hears_xids: bool | None = None
-        self._wake()
+        self._look()
 
     @property
     def index(self) -> int:
@@ -91,17 +110,13 @@ class Device(Unit):
         Raises:
             GenerationOver: The driver went away.
         """
-        self._wake()
+        self._look()
         if self.asleep:
             return [self._identity("asleep")]
         if not self.lost:
             self.refresh(now, on_request=on_request)
         if not self.lost:
-            self._find_instances(now)
-        for instance in self._instances.values():
-            if not self.lost:
-                instance.refresh(now)
-                self.lost = instance.lost
+            self._read_instances(now)
         if self.lost:
             return [self._identity("lost")]
         own = {"index": self.index, "parentIndex": self.index, "parentUuid": self.values.get("uuid")}
@@ -123,7 +138,7 @@ class Device(Unit):
         names = ("index", "uuid", "name", "memTotalMb", "pciAddress")
         return {**{name: self.values[name] for name in names if name in self.values}, "state": state}
 
-    def _wake(self) -> None:
+    def _look(self) -> None:
         """See whether it is awake; open it when it is for the first time."""
         address = self.values["pciAddress"]
         self.asleep = address is not None and nvidia_pci.is_asleep(address, self._root)
@@ -142,6 +157,17 @@ class Device(Unit):
                 self.remark("handle", str(error))
                 self.lost = True
 
+    def _read_instances(self, now: float) -> None:
+        self._find_instances(now)
+        for instance in self._instances.values():
+            instance.refresh(now)
+        if any(instance.lost for instance in self._instances.values()):
+            # One was taken away; what there is instead is read with the next sample.
+            self._instances = {
+                uuid: instance for uuid, instance in self._instances.items() if not instance.lost
+            }
+            self._instances_due = now
+
     def _find_instances(self, now: float) -> None:
         if now < self._instances_due:
             return
@@ -153,8 +179,7 @@ class Device(Unit):
                 uuid = pynvml.nvmlDeviceGetUUID(handle)
                 instance = before.get(uuid)
                 if instance is None:
-                    instance = Unit(INSTANCE_FIELDS, f"GPU {self.index}: {uuid}", self.remarks)
-                    instance.handle = handle
+                    instance = Instance(handle, f"GPU {self.index}: {uuid}", self.remarks)
                 self._instances[uuid] = instance
         except pynvml.NVMLError as error:
             if self.judge(error):

@@ -13,6 +13,7 @@ SOURCE: Final = Path(__file__).with_name("fake_nvml.c")
 LIBRARY: Final = "libnvidia-ml.so.1"
 
 MIB: Final = 1024 * 1024
+INVALID_ARGUMENT: Final = 2
 GPU_IS_LOST: Final = 15
 DRIVER_NOT_LOADED: Final = 9
 VERSION_MISMATCH: Final = 18

@@ -12,7 +12,7 @@ from agent.sensors.offer import Offer
 from qubix_tui.hub.providers import MAX_METRICS_BYTES
 from qubix_tui.protocol.codec import encode_record
 from qubix_tui.protocol.records import GpuAges, GpuMetrics, GpuProcess
-from tests.agent.fake_nvml import BIG, FIRST_INSTANCE, INSTANCES, MIB, SMALL, FakeNvml
+from tests.agent.fake_nvml import BIG, FIRST_INSTANCE, INSTANCES, INVALID_ARGUMENT, MIB, SMALL, FakeNvml
 from tests.agent.reader import Reader
 from tests.agent.test_agent_sampler import HOST
 
@@ -97,6 +97,23 @@ def test_another_division(nvml: FakeNvml, reader: Reader) -> None:
     nvml.set_gpu(1, temp="44")
     reading = reader.until(lambda reading: len(reading.gpus) == 3 and reading.gpus[0].state == "ok")
     assert reading.gpus[2].uuid == "MIG-1"
+
+
+def test_an_instance_that_is_taken_away(nvml: FakeNvml, reader: Reader) -> None:
+    """An instance whose handle is none any more is gone at once; its GPU and the other instances go on."""
+    divide(nvml, 0, 0, 3)
+    reader.until(lambda reading: len(reading.gpus) == 4)
+    child = reader.sensor.child_pid
+    del nvml.instances[FIRST_INSTANCE]["uuid"]
+    nvml.instances[FIRST_INSTANCE]["lost"] = str(INVALID_ARGUMENT)
+    nvml.write()
+    reading = reader.until(lambda reading: len(reading.gpus) == 3)
+    assert [(gpu.uuid, gpu.state) for gpu in reading.gpus] == [
+        (BIG["uuid"], "ok"),
+        (SMALL["uuid"], "ok"),
+        ("MIG-3", "ok"),
+    ]
+    assert reader.sensor.child_pid == child
 
 
 def test_a_new_division_is_seen_within_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
