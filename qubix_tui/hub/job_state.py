@@ -242,9 +242,9 @@ def progress_record(
     )
 
 
-def new_job_id(now: float) -> str:
-    """Make a job's id: ids sort by the time (milliseconds) at which they were made, and can't be guessed."""
-    number, letters = int(now * 1000), []
+def new_job_id(milliseconds: int) -> str:
+    """Make a job's id: ids sort by the time at which they were made, and can't be guessed."""
+    number, letters = milliseconds, []
     for _ in range(_TIME_LETTERS):
         number, letter = divmod(number, len(_ID_LETTERS))
         letters.append(_ID_LETTERS[letter])

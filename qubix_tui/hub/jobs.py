@@ -93,6 +93,7 @@ class Jobs:
         self._clock = clock
         self._counted_from = clock.monotonic()
         self._cleaned_at = clock.monotonic()
+        self._newest_ms = 0
 
     async def load(self) -> None:
         """Take over what the engine holds.
@@ -142,7 +143,9 @@ class Jobs:
                 retry_after=_BUSY_SECONDS,
             )
         check_offer(request, self._providers.registry)
-        job_id = new_job_id(self._clock.time())
+        # Never twice the same time: jobs are served, by the next hub too, in the order in which they came.
+        self._newest_ms = max(self._newest_ms + 1, int(self._clock.time() * 1000))
+        job_id = new_job_id(self._newest_ms)
         decision = self.book.rules.submit(request, job_id=job_id, who=identity.subject, key=key)
         row = _KeyRow(job_id=job_id, request=_without_key(request))
         await self.book.create(decision, [Change(KEYS_TABLE, key, codec.encode_record(row))] if key else [])
