@@ -103,8 +103,7 @@ def test_one_falls_asleep(nvml: FakeNvml, pci: FakePci, reader: Reader) -> None:
     )
     before = nvml.calls()
     for _ in range(3):
-        reading = reader.read()
-        assert states(reading) == ["ok", "asleep"]
+        reader.until(lambda reading: states(reading) == ["ok", "asleep"])
     after = nvml.calls()
     assert {call: after[call] for call in touching(after, 1)} == {
         call: before[call] for call in touching(before, 1)
@@ -152,8 +151,10 @@ def test_used_gpus_are_not_let_go(
         told = pci.root / "proc/driver/nvidia/gpus" / FIRST / "power"
         told.write_text(told.read_text().replace("Enabled (fine-grained)", "Disabled by default"))
     reader.until(all_ok)
+    child = reader.sensor.child_pid
     for _ in range(3):
-        assert all_ok(reader.read())
+        reader.until(all_ok)
+    assert reader.sensor.child_pid == child
 
 
 def test_a_trial_that_fails_is_repeated_later(pci: FakePci) -> None:

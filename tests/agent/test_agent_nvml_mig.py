@@ -1,5 +1,6 @@
 """GPUs that are divided into MIG instances."""
 
+import msgspec
 import pynvml
 import pytest
 
@@ -48,7 +49,12 @@ def test_instances_are_rows_of_their_own(nvml: FakeNvml, reader: Reader) -> None
         (3, "MIG-3", 0),
     ]
     assert reading.gpus[0].util_percent is None
-    assert reading.gpus[3] == GpuMetrics(
+    ages = reading.gpus[3].ages
+    assert ages is not None
+    assert (ages.five_seconds, ages.minute) == (ages.sample, None), (
+        "all was read now, and nothing each minute"
+    )
+    assert msgspec.structs.replace(reading.gpus[3], ages=None) == GpuMetrics(
         index=3,
         uuid="MIG-3",
         name="NVIDIA H200 MIG 1g.18gb",
@@ -57,7 +63,6 @@ def test_instances_are_rows_of_their_own(nvml: FakeNvml, reader: Reader) -> None
         gpu_instance_id=10,
         mem_used_mb=4000,
         mem_total_mb=18000,
-        ages=GpuAges(sample=0, five_seconds=0),
         processes=[GpuProcess(pid=4000003, mem_used_mb=1, kind="compute")],
     )
     assert [info.uuid for info in reading.identities] == [BIG["uuid"], SMALL["uuid"]]

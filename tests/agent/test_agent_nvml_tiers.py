@@ -102,9 +102,10 @@ def test_the_second_tier_in_a_real_child(nvml: FakeNvml, reader: Reader) -> None
     assert (reading.gpus[0].fan_percent, reading.gpus[0].energy_j) == (35, first.energy_j)
     reading = reader.until(lambda reading: reading.gpus[0].fan_percent == 80)
     assert reading.gpus[0].energy_j == 183456.79
-    # 60 kJ in the five seconds between the readings of the counter.
-    assert reading.gpus[0].avg_power_w == pytest.approx(60_000 / 5, rel=0.25)
-    assert age(reading, "five_seconds") == 0
+    watts = reading.gpus[0].avg_power_w
+    assert watts is not None
+    assert 60_000 / 60 < watts < 60_000 / 4.4, "60 kJ in five seconds, or longer on a machine that is busy"
+    assert age(reading, "five_seconds") == age(reading, "sample")
     assert (age(reading, "minute") or 0) >= 4
     assert reading.gpus[0].power_limit_w == 700, "that one is read once a minute"
 
