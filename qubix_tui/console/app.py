@@ -11,10 +11,13 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import ClassVar, Final
 
+from rich.color import ColorSystem
+from rich.console import RenderableType
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.notifications import SeverityLevel
+from textual.screen import Screen
 
 from qubix_tui.client import CONSOLE, Connection, ConnectionState
 from qubix_tui.console import link_words
@@ -23,6 +26,7 @@ from qubix_tui.console.alerts import Alerts, default_rules
 from qubix_tui.console.event_log import EventLog, Kind
 from qubix_tui.console.fleet import Fleet, Summary
 from qubix_tui.console.format import format_age, safe
+from qubix_tui.console.frugal import Terminal
 from qubix_tui.console.keymap import complaints_about
 from qubix_tui.console.link_words import Words
 from qubix_tui.console.options import Options
@@ -140,6 +144,7 @@ class QubixApp(App[None]):
         self._was_open = False
         self._summary: tuple[float, Summary] | None = None
         self._frozen: Fleet | None = None
+        self._terminal = Terminal()
         self._alerts_wait = False
         self._end_state: Callable[[], None] = lambda: None
         for theme in THEMES:
@@ -377,6 +382,13 @@ class QubixApp(App[None]):
                 return self.trail.before is not None
             case _:
                 return True
+
+    def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
+        """Write to the terminal only what differs from what is there."""
+        if self._running and not self._closed and not self.is_headless and not self._batch_count:
+            colours = self.console._color_system or ColorSystem.TRUECOLOR  # noqa: SLF001 - as Textual asks for it
+            renderable = self._terminal.narrowed(renderable, self.size, colours)
+        super()._display(screen, renderable)
 
     def _show(self, place: Place) -> None:
         if place.view != self.current_mode:
