@@ -1,8 +1,8 @@
 """NVIDIA's GPUs as the kernel lists them, and which of them are asleep; nothing here wakes one.
 
 Of a GPU that may be asleep only sysfs is read. NVML is no help there: initialising it opens the device file
-of every GPU, which wakes those that sleep, and with its flag not to attach GPUs it has none to give (both
-seen with driver 580). Nor is ``/proc/driver/nvidia/gpus/*/information``: to answer, the driver takes a
+of every GPU, for which the driver resumes one that sleeps, and with its flag not to attach GPUs it has none
+to give (driver 580). Nor is ``/proc/driver/nvidia/gpus/*/information``: to answer, the driver takes a
 reference that resumes the GPU (`nv_procfs_read_gpu_info` in NVIDIA's open kernel modules).
 """
 
