@@ -4,7 +4,7 @@ import asyncio
 import json
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qubix_tui.hub.config import HubConfig
@@ -87,7 +87,7 @@ REQUEST = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     st.sampled_from([Role.VIEWER, Role.OPERATOR, Role.PROVIDER]),
     st.lists(st.tuples(REQUEST, MEMBERS | ANYTHING), min_size=1, max_size=12),
@@ -125,7 +125,7 @@ async def _replies(client: Client) -> list[dict[str, Any]]:
     return messages
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=10))
 def test_arbitrary_bytes_are_answered_and_end_nothing(payloads: list[bytes]) -> None:
     """As text frames, UTF-8 or not: one error each."""

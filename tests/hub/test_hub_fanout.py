@@ -217,7 +217,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS)
 def test_grouping_changes_nothing_of_what_each_reader_gets(steps: list[tuple[str, int, str]]) -> None:
     """Against a model that keeps a plain list per reader: same events, same order, each once."""

@@ -401,6 +401,6 @@ class TightLocalMachine(LocalMachine):
 
 
 TestRoomyLocalEngine = RoomyLocalMachine.TestCase
-TestRoomyLocalEngine.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestRoomyLocalEngine.settings = settings(max_examples=25, stateful_step_count=30)
 TestTightLocalEngine = TightLocalMachine.TestCase
-TestTightLocalEngine.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestTightLocalEngine.settings = settings(max_examples=25, stateful_step_count=30)
