@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
-from agent.backlog import Backlog, Kept
+from agent.backlog import Backlog
 from agent.jobs.manager import JobManager
+from agent.late import METRICS, LateSamples
 from agent.sampler import Sample
 from agent.target import Target
 from qubix_tui import __version__
@@ -22,14 +21,9 @@ from qubix_tui.protocol.requests import PublishMetrics, Register, SetStatus
 
 REGISTER: Final = "provider:register"
 STATUS: Final = "provider:status"
-METRICS: Final = "GPU_METRICS_UPDATE"
 
 REFUSED_SECONDS: Final = 60.0
 """How long the agent stays away from a hub that refused it: what has to change is changed by a person."""
-
-LATE_EVERY_SECONDS: Final = 0.1
-"""Between two late samples: ten minutes of them take 12 s and a tenth of what a hub takes of one agent. A
-hub that was restarted hears this of all its agents at once."""
 
 LIMITED_SECONDS: Final = 5.0
 """How long a hub that takes no more is spared late samples, where it does not say."""
@@ -93,7 +87,7 @@ class Link:
         )
         self._connection.on_open(self._greet)
         self._connection.on(events.ERROR, self._take_error)
-        self._connection.on(events.PROVIDER_BACKFILL, self._take_wish)
+        self._connection.on(events.PROVIDER_BACKFILL, self._take_backfill)
         if jobs is not None:
             jobs.attach(self._connection)
         self._sent_spec: ProviderSpec | None = None
@@ -103,9 +97,7 @@ class Link:
         self.sent = 0
         """How many samples were sent whole; late ones are headlines."""
         self._backlog = backlog if backlog is not None else Backlog()
-        self._late: list[Kept] = []
-        self._late_timer: asyncio.TimerHandle | None = None
-        self._late_not_before = 0.0
+        self._late = LateSamples(self._connection, self._backlog)
 
     @property
     def is_open(self) -> bool:
@@ -137,7 +129,7 @@ class Link:
         if self._update is not None:
             self._update.cancel()
             await asyncio.wait({self._update})
-        self._end_late()
+        self._late.end()
         await self._connection.close()
 
     def send(self, sample: Sample) -> bool:
@@ -156,7 +148,7 @@ class Link:
             return False
         if sent:
             self.sent += 1
-            self._begin_late()
+            self._late.begin()
         if self._spec() != self._sent_spec and (self._update is None or self._update.done()):
             self._update = asyncio.get_running_loop().create_task(self._register_again())
         return sent
@@ -221,37 +213,7 @@ class Link:
         except ClientError as error:
             self.say(str(error))
 
-    def _begin_late(self) -> None:
-        """Begin to send what the hub was away for, unless that is under way."""
-        loop = asyncio.get_running_loop()
-        if self._backlog.owes and self._late_timer is None and loop.time() >= self._late_not_before:
-            self._late = self._backlog.take_owed(self._connection.hub_time())
-            self._late.reverse()
-            self._late_timer = loop.call_later(LATE_EVERY_SECONDS, self._send_late)
-
-    def _send_late(self) -> None:
-        self._late_timer = None
-        if not self._late:
-            return
-        kept = self._late[-1]
-        age = self._backlog.age(kept)
-        data = {"metrics": msgspec.Raw(kept.payload), "late": True, "ageSeconds": age}
-        if not self._connection.send(METRICS, data):
-            self._end_late()
-            return
-        self._late.pop()
-        if self._late:
-            self._late_timer = asyncio.get_running_loop().call_later(LATE_EVERY_SECONDS, self._send_late)
-
-    def _end_late(self) -> None:
-        """Leave what was not sent for another time."""
-        if self._late_timer is not None:
-            self._late_timer.cancel()
-            self._late_timer = None
-        self._backlog.owe(self._late)
-        self._late = []
-
-    def _take_wish(self, event: Event) -> None:
+    def _take_backfill(self, event: Event) -> None:
         """Note what a hub lacks that was held up itself; the next sample takes it along."""
         self._backlog.owe_since(event.data.seconds_ago)
 
@@ -259,8 +221,7 @@ class Link:
         """Spare a hub that says it has enough: what is late can wait."""
         if event.data.code is ErrorCode.RATE_LIMITED:
             wait = LIMITED_SECONDS if event.data.retry_after is None else event.data.retry_after
-            self._late_not_before = asyncio.get_running_loop().time() + wait
-            self._end_late()
+            self._late.spare(wait)
 
     def say(self, sentence: str | None) -> None:
         """Complain, unless that is what was said last (or there is nothing to say)."""

@@ -103,6 +103,7 @@ def test_an_agent_among_faults_for_long(tmp_path: Path, nvml: FakeNvml) -> None:
     """The same, again and again, with faults of half a minute."""
     ends = time.monotonic() + float(os.environ.get("QUBIX_SOAK_SECONDS") or 3_600)
     with Stage(tmp_path, nvml) as stage:
+        go_through(stage, 30.0)
         while time.monotonic() < ends:
             go_through(stage, 30.0)
         check(stage)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from agent.backlog import Backlog
-from agent.link import METRICS, REGISTER, Link, new_instance
+from agent.late import METRICS
+from agent.link import REGISTER, Link, new_instance
 from agent.sampler import Sample
 from agent.sensors.gpu import NO_READING
 from agent.target import Target
@@ -128,6 +129,13 @@ async def test_the_newest_sample_follows_the_registration(hub: ScriptedHub, owne
     assert sent == [[2, 3], [4]]
 
 
+def send_one_a_second(owner: Owner, first: int, end: int) -> None:
+    """Send, or fail to send, samples as their seconds go by."""
+    for seq in range(first, end):
+        owner.link.send(sample(seq))
+        owner.now += 1
+
+
 async def live_and_late(peer: Peer, count: int) -> tuple[list[int | None], list[tuple[int | None, float]]]:
     """Wait for so many samples; gives the numbers of the live ones, and number and age of the late ones."""
     await peer.request(METRICS, count)
@@ -138,9 +146,7 @@ async def live_and_late(peer: Peer, count: int) -> tuple[list[int | None], list[
 
 async def test_what_a_hub_was_away_for_is_sent_late(hub: ScriptedHub, owner: Owner) -> None:
     """After a gap each five seconds of it are sent once as late, with their age, newest first."""
-    for seq in range(1, 32):
-        owner.link.send(sample(seq))
-        owner.now += 1
+    send_one_a_second(owner, 1, 32)
     await owner.link.start()
     await until(lambda: owner.link.is_open)
     owner.now += 0.5
@@ -159,9 +165,7 @@ async def test_only_what_the_hub_lacks_is_sent_late(hub: ScriptedHub, owner: Own
     await owner.link.start()
     peer = await hub.peer(1)
     await until(lambda: owner.link.is_open)
-    for seq in range(1, 21):
-        owner.link.send(sample(seq))
-        owner.now += 1
+    send_one_a_second(owner, 1, 21)
     await peer.request(METRICS, 20)
     peer.cut()
     await until(lambda: not owner.link.is_open)
@@ -176,20 +180,18 @@ async def test_only_what_the_hub_lacks_is_sent_late(hub: ScriptedHub, owner: Own
 
 async def test_a_hub_that_has_enough_is_spared(hub: ScriptedHub, owner: Owner) -> None:
     """A hub that limits this agent gets live samples alone until the time that it named is over."""
-    for seq in range(1, 600):
-        owner.link.send(sample(seq))
-        owner.now += 1
+    send_one_a_second(owner, 1, 600)
     await owner.link.start()
     await until(lambda: owner.link.is_open)
     owner.link.send(sample(600))
     peer = await hub.peer()
     await live_and_late(peer, 3)
     await peer.send("error", {"code": "rate_limited", "message": "too many messages", "retryAfter": 60})
-    await until(lambda: owner.link._late_not_before > 0)
-    assert owner.link._late_timer is None
+    await until(lambda: owner.link._late._not_before > 0)
+    assert owner.link._late._timer is None
     owner.link.send(sample(601))
-    assert owner.link._late_timer is None
-    owner.link._late_not_before = 0.0
+    assert owner.link._late._timer is None
+    owner.link._late._not_before = 0.0
     before = len([request for request in peer.requests if request.type == METRICS])
     owner.link.send(sample(602))
     await peer.request(METRICS, before + 3)
@@ -200,9 +202,7 @@ async def test_a_hub_that_was_held_up_gets_what_it_asks_for(hub: ScriptedHub, ow
     await owner.link.start()
     peer = await hub.peer(1)
     await until(lambda: owner.link.is_open)
-    for seq in range(1, 31):
-        owner.link.send(sample(seq))
-        owner.now += 1
+    send_one_a_second(owner, 1, 31)
     await peer.request(METRICS, 30)
     await peer.send("provider:backfill", {"secondsAgo": 20.5})
     await until(lambda: owner.link._backlog.owes)
@@ -213,9 +213,7 @@ async def test_a_hub_that_was_held_up_gets_what_it_asks_for(hub: ScriptedHub, ow
 
 async def test_what_could_not_be_sent_late_is_sent_next_time(hub: ScriptedHub, owner: Owner) -> None:
     """A connection that is lost meanwhile costs none of them."""
-    for seq in range(1, 61):
-        owner.link.send(sample(seq))
-        owner.now += 1
+    send_one_a_second(owner, 1, 61)
     await owner.link.start()
     await until(lambda: owner.link.is_open)
     owner.link.send(sample(61))

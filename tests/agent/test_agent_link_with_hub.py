@@ -134,7 +134,7 @@ async def test_a_duplicate_identity(hub: Running) -> None:
 
 async def test_a_gap_has_no_hole_afterwards(hub: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was sampled in ten minutes without a hub is in its history, at its time, whatever a clock says."""
-    monkeypatch.setattr("agent.link.LATE_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr("agent.late.EVERY_SECONDS", 0.01)
     seconds_ago = 0.0
     backlog = Backlog(lambda: time.monotonic() - seconds_ago)
     for seq in range(590):
