@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import agent
-from agent.jobs.benchmark.__main__ import (
+from agent.jobs.benchmark.bounds import (
     DEFAULT_DISK_MB,
     DEFAULT_SECONDS,
     LEAST_DISK_MB,

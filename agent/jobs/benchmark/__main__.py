@@ -11,11 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from agent.jobs.benchmark.bounds import DEFAULT_DISK_MB, DEFAULT_SECONDS, MOST_DISK_MB, MOST_SECONDS
 from agent.jobs.benchmark.progress import Progress
 from agent.jobs.benchmark.run import Run
-
-LEAST_SECONDS, MOST_SECONDS, DEFAULT_SECONDS = 10, 300, 30
-LEAST_DISK_MB, MOST_DISK_MB, DEFAULT_DISK_MB = 4, 65_536, 512
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,7 +25,6 @@ HASHED_BYTES: Final = 8 * MIB
 LEAST_WORKING_SET: Final = 512 * MIB
 
 _PULSE_SECONDS: Final = 0.05
-_SAMPLE: Final = bytes(range(256)) * (HASHED_BYTES // 256)
 _CACHES: Final = Path("/sys/devices/system/cpu")
 
 Step = Callable[[], int]
@@ -44,11 +43,12 @@ def sha256(stage: Stage) -> Figure:
         WrongResult: A thread came to another digest than the first.
     """
     threads = cores()
-    expected = hashlib.sha256(_SAMPLE).digest()
+    sample = bytes(range(256)) * (HASHED_BYTES // 256)
+    expected = hashlib.sha256(sample).digest()
 
     def prepare() -> Step:
         def step() -> int:
-            if hashlib.sha256(_SAMPLE).digest() != expected:
+            if hashlib.sha256(sample).digest() != expected:
                 raise WrongResult("SHA-256 of the same bytes gave another digest than before")
             return HASHED_BYTES
 
