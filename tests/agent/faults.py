@@ -116,8 +116,8 @@ class Stage:
 
     def __init__(self, directory: Path, nvml: FakeNvml) -> None:
         self.home = directory / "home"
-        self.elsewhere = directory / "elsewhere", directory / "somewhere"
-        """Homes of those who watch: with a command everything ends that has the same home."""
+        self._watchers = directory / "watchers"
+        self._watcher_count = 0
         self.nvml = nvml
         self.clock = ShiftedClock(directory)
         self.temperatures: list[tuple[float, tuple[int, ...]]] = []
@@ -134,13 +134,6 @@ class Stage:
         self.witness.start()
         self._open.callback(self.witness.end)
         self.start_hub()
-        watcher = ["qubix", "watch", "provider:*", "--hub", self.url]
-        process = self._open.enter_context(started(watcher, self.elsewhere[0]))
-        assert process.stdout is not None
-        listener = threading.Thread(target=self._listen, args=(process.stdout,))
-        listener.start()
-        self._open.callback(listener.join)
-        self._open.callback(process.kill)
         self.began = boot_time()
         self.agent: RunningAgent = self._open.enter_context(
             running(self.home, self.url, **self.nvml.environment, **self.clock.environment)
@@ -158,17 +151,30 @@ class Stage:
             if event["type"] == "GPU_METRICS_UPDATE":
                 self.heard.append(Heard(boot_time(), event["data"]["metrics"]))
 
+    def _watch(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Watch the hub, with a home of its own: with a command everything ends that has the same one."""
+        self._watcher_count += 1
+        home = self._watchers / str(self._watcher_count)
+        return self._open.enter_context(started(["qubix", "watch", *arguments, "--hub", self.url], home))
+
     def start_hub(self) -> None:
         """Start a hub where the one before was."""
         port = int(self.url.rsplit(":", 1)[1]) if self.url else 0
         self.hub, self.url = self._open.enter_context(hub_process(self.home, port=port))
+        watcher = self._watcher = self._watch("provider:*")
+        assert watcher.stdout is not None
+        listener = threading.Thread(target=self._listen, args=(watcher.stdout,))
+        listener.start()
+        self._open.callback(listener.join)
+        self._open.callback(watcher.kill)
         self.back()
 
     def kill_hub(self) -> None:
         """Let the hub be gone without a word."""
         self.gone()
-        self.hub.kill()
-        self.hub.wait()
+        for process in (self.hub, self._watcher):
+            process.kill()
+            process.wait()
 
     def back(self) -> None:
         """From now on there is a hub to hear."""
@@ -214,10 +220,10 @@ class Stage:
 
     def history(self) -> list[float]:
         """The beginning of each step that the hub remembers."""
-        watcher = ["qubix", "watch", f"provider:{self.provider_id}", "--snapshot", "--hub", self.url]
-        with started(watcher, self.elsewhere[1]) as process:
-            assert process.stdout is not None
-            page = json.loads(process.stdout.readline())["data"]
+        watcher = self._watch(f"provider:{self.provider_id}", "--snapshot")
+        assert watcher.stdout is not None
+        page = json.loads(watcher.stdout.readline())["data"]
+        watcher.kill()
         return [from_timestamp(point["timestamp"]) for point in page["history"]]
 
 
