@@ -139,10 +139,14 @@ class Follower:
         shown = (progress.status, step, progress.message)
         if self._may_draw:
             if self._printer is None or self._printer.at_line_start:
-                self._draw(status_line(progress))
+                self._draw(self._line(progress))
         elif shown != self._shown:
-            print(f"{self.job_id}: {status_line(progress)}", file=sys.stderr, flush=True)
+            print(f"{self.job_id}: {self._line(progress)}", file=sys.stderr, flush=True)
         self._shown = shown
+
+    def _line(self, progress: JobProgress) -> str:
+        why = f"  (qubix why {self.job_id} tells what for)" if progress.status is JobState.QUEUED else ""
+        return f"{status_line(progress)}{why}"
 
     def _show(self, piece: LogPiece | JobLogged) -> None:
         key = piece.stream, piece.from_, piece.timestamp

@@ -71,6 +71,8 @@ class JobBook:
         self.archive = JobArchive(engine, self.logs, clock, settings)
         self.live: dict[str, LiveJob] = {}
         """The jobs that are not over."""
+        self.live_bytes = 0
+        """What their parameters take, encoded."""
         self.queue: dict[str, LiveJob] = {}
         """Those of them that wait for a provider, in the order in which they came."""
         self.held: dict[str, LiveJob] = {}
@@ -248,8 +250,10 @@ class JobBook:
         live.take(decision)
         if not moved:
             return
-        for jobs in (self.live, self.queue, self.held):
-            jobs.pop(job_id, None)
+        if self.live.pop(job_id, None) is not None:
+            self.live_bytes -= live.params_bytes
+        self.queue.pop(job_id, None)
+        self.held.pop(job_id, None)
         if kept is not None:
             self.archive.put(job_id, kept)
             self.logs.forget(job_id)
@@ -259,6 +263,7 @@ class JobBook:
 
     def _place(self, live: LiveJob) -> None:
         self.live[live.id] = live
+        self.live_bytes += live.params_bytes
         if live.state is JobState.QUEUED:
             self.queue[live.id] = live
         if live.state in HELD_STATES:

@@ -128,12 +128,24 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class LiveJob:
     """A job that is not over."""
 
-    __slots__ = ("clock", "counted_to", "deadline_from", "held", "id", "ran_ms", "reported", "stored")
+    __slots__ = (
+        "clock",
+        "counted_to",
+        "deadline_from",
+        "held",
+        "id",
+        "params_bytes",
+        "ran_ms",
+        "reported",
+        "stored",
+    )
 
     def __init__(self, stored: StoredJob, clock: Clock) -> None:
         self.id = stored.job.id
         self.stored = stored
         self.clock = clock
+        self.params_bytes = len(codec.encode_record(stored.job.params))
+        """What its parameters take, encoded."""
         self.reported: Reported | None = None
         """Of the attempt that runs, or ran until its agent was out of reach."""
         self.ran_ms = 0

@@ -33,7 +33,8 @@ from qubix_tui.protocol.records import Job, JobState
 from qubix_tui.protocol.requests import SubmitJob
 
 MAX_LIVE_JOBS: Final = 100_000
-"""Jobs that are not over; they are kept in memory."""
+MAX_LIVE_BYTES: Final = 256 * 1024 * 1024
+"""Jobs that are not over, and what their parameters take: they are kept in memory."""
 
 OVERTIME_SECONDS: Final = 45.0
 """How much longer than it may a job runs before the hub tells its agent to end it, which the agent does by
@@ -136,10 +137,10 @@ class Jobs:
         return known.job_id
 
     async def _create(self, identity: Identity, request: SubmitJob, key: str | None) -> str:
-        if len(self.book.live) >= MAX_LIVE_JOBS:
+        if len(self.book.live) >= MAX_LIVE_JOBS or self.book.live_bytes >= MAX_LIVE_BYTES:
             raise ProtocolError(
                 ErrorCode.UNAVAILABLE,
-                f"{MAX_LIVE_JOBS} jobs wait or run here, which is all that this hub takes; try again later",
+                f"{len(self.book.live)} jobs wait or run here, and this hub takes no more; try again later",
                 retry_after=_BUSY_SECONDS,
             )
         check_offer(request, self._providers.registry)
@@ -199,8 +200,10 @@ class Jobs:
         job = await self.record(job_id)
         receipts = await self.book.archive.receipts(job_id)
         pieces = tail(await self.book.logs.read(job_id))
-        shown = events.JobSnapshot(job_id=job_id, job=job, receipts=receipts)
-        frame = framing.page_frame(channels.job_channel(job_id), codec.encode_record(shown))
+        data = codec.encode_record(events.JobSnapshot(job_id=job_id, job=job, receipts=receipts))
+        if len(data) > framing.MAX_ITEMS_BYTES:
+            data = codec.encode_record(events.JobSnapshot(job_id=job_id, job=job))
+        frame = framing.page_frame(channels.job_channel(job_id), data)
         return iter([frame, *(log_frame(job_id, piece) for piece in pieces)])
 
     async def snapshot_of_all(self) -> Iterator[bytes]:

@@ -242,7 +242,8 @@ class JobSnapshot(MarketplaceUpdate, tag="job_snapshot", frozen=True, kw_only=Tr
     job_id: Id
     job: Job | None = None
     receipts: list[Receipt] = []
-    """Its attempts that are over, the first one first."""
+    """Its attempts that are over, the first one first. None where they would not fit beside the record: they
+    are at ``/api/jobs/<id>``."""
 
 
 class JobsSnapshot(MarketplaceUpdate, tag="jobs_snapshot", frozen=True, kw_only=True):

@@ -793,3 +793,38 @@ async def test_only_a_job_that_asks_for_it_is_simulated(hub: Running, operator: 
         )
         made_up = await submit(operator, requires={"simulated": True})
         assert (await fake.start())["jobId"] == made_up
+
+
+async def test_a_hub_takes_so_many_jobs_and_no_more(
+    hub: Running, operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in memory: by number, and by what their parameters take. One that is over makes room."""
+    first = await submit(operator, params={"x": "y" * 100})
+    for name in ("MAX_LIVE_JOBS", "MAX_LIVE_BYTES"):
+        with monkeypatch.context() as limits:
+            limits.setattr(f"qubix_tui.hub.jobs.{name}", 1)
+            error = await operator.ask("job:submit", {"workload": "x"})
+            assert (error["data"]["code"], "takes no more" in error["data"]["message"]) == (
+                "unavailable",
+                True,
+            )
+    await operator.ask("job:cancel", {"jobId": first})
+    assert hub.hub.services.jobs.book.live_bytes == 0
+
+
+async def test_a_snapshot_fits_into_a_frame(
+    hub: Running, operator: Client, agent: ScriptedAgent, clock: ManualClock
+) -> None:
+    """However long parameters, result and reasons are: then the receipts are left to HTTP."""
+    job_id = await submit(operator, retries=10)
+    for attempt in range(11):
+        order = await agent.start()
+        assert order["attempt"] == attempt + 1
+        await agent.progress(order, 1, message="é" * 1_000)
+        await agent.complete(order, "failed", reason="€" * 1_000, result="x" * 32_000)
+        await pass_time(hub, clock, 60)
+    reply = await operator.ask("subscribe:job", {"snapshot": True}, subscriptionId=job_id)
+    assert reply["type"] == "subscribed"
+    (shown,) = await operator.heard()
+    assert (shown["data"]["job"]["state"], shown["data"]["receipts"]) == ("failed", [])
+    assert len(await receipts(hub, job_id)) == 11
