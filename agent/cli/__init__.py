@@ -1,6 +1,8 @@
 """The `qubix-agent` command: reads the arguments, runs one subcommand, makes its failure one sentence."""
 
+import io
 import logging
+import sys
 from collections.abc import Sequence
 
 from agent.cli import config, doctor, enroll, owner, run, sample, workloads
@@ -57,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a terminal can't show is no reason to show nothing.
+        sys.stdout.reconfigure(errors="replace")
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     return exit_code(lambda: arguments.run(arguments), complain, (StateError, HomeError))

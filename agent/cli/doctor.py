@@ -1,6 +1,7 @@
 """`qubix-agent doctor`: look whether this machine can serve."""
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     serves = doctor.can_serve(findings)
     if arguments.json:
         document = {"canServe": serves, "findings": findings}
-        print(msgspec.json.format(msgspec.json.encode(document)).decode())
+        print(json.dumps(msgspec.to_builtins(document), indent=2))
     else:
         for line in lines(findings, ascii_only=not speaks_unicode()):
             print(line)

@@ -1,6 +1,7 @@
 """`qubix-agent pause|resume|drain|status`: how an owner commands the running agent."""
 
 import argparse
+import json
 from typing import TYPE_CHECKING
 
 from agent.cli.common import EXIT_UNREACHABLE, EXIT_USAGE, CommandError, complain
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     if reply.warning is not None:
         complain(reply.warning)
     if arguments.json:
-        print(msgspec.json.format(msgspec.json.encode(reply.status)).decode())
+        print(json.dumps(msgspec.to_builtins(reply.status), indent=2))
     elif arguments.do == "status":
         print("\n".join(status.lines(reply.status)))
     else:

@@ -218,3 +218,16 @@ def test_a_reason_that_no_hub_takes(reason: str, tmp_path: Path) -> None:
     shown = run(["qubix-agent", "pause", "--reason", reason], tmp_path)
     assert shown.returncode == 2
     assert "--reason takes one line" in shown.stderr
+
+
+def test_a_terminal_that_takes_ascii_alone(tmp_path: Path) -> None:
+    """What it can't show is shown as ?, and JSON is whole."""
+    home = tmp_path / "home"
+    with hub_process(home) as (_, url), running(home, url, PYTHONIOENCODING="ascii") as agent:
+        agent.registered()
+        paused = run(["qubix-agent", "pause", "--reason", "für mich"], home, PYTHONIOENCODING="ascii")
+        assert (paused.returncode, paused.stdout) == (0, "paused\n")
+        shown = run(["qubix-agent", "status"], home, PYTHONIOENCODING="ascii")
+        assert (shown.returncode, "f?r mich" in shown.stdout) == (0, True)
+        as_json = run(["qubix-agent", "status", "--json"], home, PYTHONIOENCODING="ascii")
+        assert json.loads(as_json.stdout)["availability"]["reason"] == "für mich"
