@@ -12,13 +12,13 @@ import msgspec
 from agent.jobs import runner
 from agent.jobs.child import StartFailed
 from agent.jobs.clock import boot_id, boottime
+from agent.jobs.container import SandboxError
 from agent.jobs.files import LOOK, Ended, Files, Orders, Stop, holder, replace
 from agent.jobs.launch import Launch
 from agent.jobs.outbox import Outbox
 from agent.jobs.remains import end_supervisor, sweep
 from agent.jobs.reporter import Reporter
 from agent.jobs.runner import Wrap
-from agent.jobs.sandbox import SandboxError
 from agent.jobs.supervisor import UNKILLABLE_SECONDS
 from agent.jobs.workdir import remove
 from qubix_tui.protocol.reasons import JobReason, with_detail

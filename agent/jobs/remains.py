@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from agent.jobs import container
 from agent.jobs.cgroup import Cgroup
 from agent.jobs.files import Ended, Files, Started, holder
 from agent.jobs.output import Kept
@@ -63,6 +64,8 @@ def sweep(files: Files, ended: Ended, *, rebooted: bool = False) -> Ended:
     tag, work = _plan_of(files)
     if not rebooted and not _end_pack(files, tag, started):
         ended = Ended(status="failed", reason=JobReason.UNKILLABLE.value)
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        container.remove(files.read_plan().launch)
     ended = msgspec.structs.replace(ended, stdout=_kept(files, "stdout"), stderr=_kept(files, "stderr"))
     files.append(ended, durable=True)
     if work is not None:

@@ -4,7 +4,6 @@ What each kind keeps from a job, and what it does not, is in ``docs/workloads.md
 """
 
 import os
-import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Final
 
 import platformdirs
 
+from agent.jobs import container
+from agent.jobs.container import SandboxError
 from agent.jobs.launch import Launch
 
 HOMES: Final = ("/home", "/root")
@@ -23,18 +24,11 @@ SECRETS: Final = ("/etc/qubix",)
 PRIVATE: Final = ("/tmp", "/var/tmp", "/run")  # noqa: S108 - the sandbox has its own
 """Empty in a sandbox: other programs' files and sockets."""
 
-IMAGE_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64}")
-"""An image that can't change under its name: it has its digest."""
-
 _RESOLVER: Final = Path("/etc/resolv.conf")
 _DEV: Final = Path("/dev")
 _NVIDIA_GPUS: Final = Path("/proc/driver/nvidia/gpus")
 _SHARED_DEVICES: Final = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-caps", "dxg")
 """Of all NVIDIA GPUs together (``dxg``: under WSL)."""
-
-
-class SandboxError(Exception):
-    """A job can't be shut in; the message says why and what to do."""
 
 
 def wrap(launch: Launch, directory: Path) -> list[str]:
@@ -50,20 +44,8 @@ def wrap(launch: Launch, directory: Path) -> list[str]:
     if launch.sandbox == "bubblewrap":
         return _bubblewrap(launch, directory)
     if launch.sandbox == "container":
-        return _container(launch, directory)
+        return container.command(launch, directory)
     return list(launch.argv)
-
-
-def engine() -> str:
-    """The program that runs containers here, ``podman`` before ``docker``: its path.
-
-    Raises:
-        SandboxError: There is none.
-    """
-    found = shutil.which("podman") or shutil.which("docker")
-    if found is None:
-        raise SandboxError("neither podman nor docker is installed")
-    return found
 
 
 def gpu_devices(uuids: Sequence[str], *, dev: Path = _DEV, gpus: Path = _NVIDIA_GPUS) -> list[Path]:
@@ -149,72 +131,3 @@ def _minors(gpus: Path) -> dict[str, int]:
         if minor.isdecimal():
             found[facts.get("GPU UUID", "")] = int(minor)
     return found
-
-
-def _container(launch: Launch, directory: Path) -> list[str]:
-    program = engine()
-    if launch.image is None or not IMAGE_PATTERN.fullmatch(launch.image):
-        raise SandboxError("a container needs an image with its digest: name@sha256:…")
-    owner = directory.stat()
-    argv = [program, "run", "--rm", "--init", "--pull", "never", "--name", f"qubix-{launch.tag}"]
-    argv += ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"]  # noqa: S108 - the container's own
-    argv += ["--security-opt", "no-new-privileges", "--user", f"{owner.st_uid}:{owner.st_gid}"]
-    argv += [] if launch.network else ["--network", "none"]
-    argv += _container_limits(launch) + _container_gpus(program, launch.gpus)
-    for path in launch.read_only:
-        argv += ["--volume", f"{path}:{path}:ro"]
-    argv += ["--volume", f"{directory}:{directory}", "--workdir", str(directory)]
-    own = _engine_environment()
-    for name in sorted(launch.env):
-        if name in own:
-            # The image knows best where its programs are; nothing else of these is a secret.
-            argv += [] if name == "PATH" else ["--env", f"{name}={launch.env[name]}"]
-        else:
-            # Its value comes from the environment: everybody can read a command line.
-            argv += ["--env", name]
-    return [
-        "/usr/bin/env",
-        *(f"{name}={value}" for name, value in own.items()),
-        *argv,
-        launch.image,
-        *launch.argv,
-    ]
-
-
-def _engine_environment() -> dict[str, str]:
-    """What the engine's own program has to find, which is not what the job is to see."""
-    names = (
-        "PATH",
-        "HOME",
-        "XDG_RUNTIME_DIR",
-        "XDG_CONFIG_HOME",
-        "XDG_DATA_HOME",
-        "DOCKER_HOST",
-        "CONTAINER_HOST",
-    )
-    return {name: os.environ[name] for name in names if name in os.environ}
-
-
-def _container_limits(launch: Launch) -> list[str]:
-    limits = launch.limits
-    argv = []
-    if limits.memory_bytes is not None:
-        argv += ["--memory", str(limits.memory_bytes)]
-    if limits.cpu_cores is not None:
-        argv += ["--cpus", str(limits.cpu_cores)]
-    if limits.max_processes is not None:
-        argv += ["--pids-limit", str(limits.max_processes)]
-    if limits.cpu_seconds is not None:
-        argv += ["--ulimit", f"cpu={limits.cpu_seconds}"]
-    if limits.open_files is not None:
-        argv += ["--ulimit", f"nofile={limits.open_files}"]
-    return argv
-
-
-def _container_gpus(program: str, uuids: Sequence[str]) -> list[str]:
-    if not uuids:
-        return []
-    if Path(program).name == "podman":
-        return [word for uuid in uuids for word in ("--device", f"nvidia.com/gpu={uuid}")]
-    # The engine reads a list of fields; the quotes keep the UUIDs together in one.
-    return ["--gpus", f'"device={",".join(uuids)}"']

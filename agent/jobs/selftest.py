@@ -13,9 +13,10 @@ from typing import Final
 import msgspec
 
 from agent.jobs.child import Identity, StartFailed, identity
+from agent.jobs.container import SandboxError, engine
 from agent.jobs.launch import Launch, Sandbox
 from agent.jobs.runner import OTHERS_ROOT
-from agent.jobs.sandbox import SandboxError, engine, qubix_home, wrap
+from agent.jobs.sandbox import qubix_home, wrap
 from qubix_tui.protocol.checks import printable
 
 PATIENCE_SECONDS: Final = 30.0
@@ -33,6 +34,9 @@ echo written > "$2/inside" && echo written > "$3/outside"
 
 _FACTS: Final = 3
 """Lines of what it says that are a word and a value."""
+
+_NOT_FOUND: Final = frozenset({1, 127})
+"""What a container ends with whose program is missing: 127 by an engine or docker's init, 1 by podman's."""
 
 _NAMESPACES_REMEDY: Final = (
     "allow user namespaces to ordinary users (sysctl kernel.apparmor_restrict_unprivileged_userns=0, or "
@@ -68,26 +72,43 @@ def check_sandbox(
     return None
 
 
-def check_program(launch: Launch, program: str) -> str | None:
-    """Try whether a program can be run where a job would run.
+def check_launch(launch: Launch, program: str) -> str | None:
+    """Try out what a job would be started in, and whether its program is there.
 
     Args:
-        launch: Of such a job; its command does not matter. In bubblewrap, or without a sandbox.
-        program: The program's path.
+        launch: Of such a job; its command does not matter.
+        program: The program's path. That of a container is not looked for: images can be without a shell.
 
     Returns:
         None if it can; else one sentence that says what is in the way, and how to mend it.
     """
-    whom = launch.user or "of the agent"
-    probe = msgspec.structs.replace(launch, argv=["/bin/sh", "-c", '[ -x "$1" ]', "probe", program])
     try:
-        user = identity(launch.user)
-        with _places(user) as (work, _):
-            done = _run(wrap(probe, work), work, user)
+        if launch.sandbox == "container":
+            return _check_container_of(launch)
+        return _check_program(launch, program)
     except (SandboxError, StartFailed) as error:
         return str(error)
     except (OSError, subprocess.SubprocessError) as error:
-        return f"its program can't be tried out: {getattr(error, 'strerror', None) or error}"
+        return f"it can't be tried out: {getattr(error, 'strerror', None) or error}"
+
+
+def _check_container_of(launch: Launch) -> str | None:
+    """Make a container as a job would get one, for a program that no image has."""
+    probe = msgspec.structs.replace(launch, argv=["/qubix-self-test"])
+    with _places(identity(launch.user)) as (work, _):
+        done = _run(wrap(probe, work), work, None)
+    if done.returncode in _NOT_FOUND:
+        return None
+    said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+    return f"{Path(engine()).name} can't make its container: {printable(said[-1])}"
+
+
+def _check_program(launch: Launch, program: str) -> str | None:
+    whom = launch.user or "of the agent"
+    probe = msgspec.structs.replace(launch, argv=["/bin/sh", "-c", '[ -x "$1" ]', "probe", program])
+    user = identity(launch.user)
+    with _places(user) as (work, _):
+        done = _run(wrap(probe, work), work, user)
     if done.returncode == 0:
         return None
     if said := done.stderr.strip():

@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
 import msgspec
 
-from agent.jobs import child
+from agent.jobs import child, container
 from agent.jobs.cgroup import Cgroup
 from agent.jobs.clock import boottime
 from agent.jobs.files import LOOK, Ended, Files, Started
@@ -233,6 +233,7 @@ class Supervisor:
                 return False
             self._wait(SWEEP_SECONDS)
         self._wait(0)
+        container.remove(self._launch)
         return True
 
     def _own_verdict(self) -> Verdict:

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import msgspec
 
+from agent.jobs.container import IMAGE_PATTERN
 from agent.jobs.definition import Definition
 from agent.jobs.launch import Limits, ProgressSource
-from agent.jobs.sandbox import IMAGE_PATTERN
 from agent.jobs.workload_params import check_places, declaration
 from agent.jobs.workload_place import NAME_WORDS, Place
 from agent.jobs.workload_schema import MIB, SCHEMA

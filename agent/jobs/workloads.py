@@ -12,7 +12,7 @@ from agent.jobs.child import StartFailed, identity
 from agent.jobs.definition import Definition
 from agent.jobs.launch import Launch
 from agent.jobs.runner import PATH
-from agent.jobs.selftest import check_program, check_sandbox
+from agent.jobs.selftest import check_launch, check_sandbox
 from qubix_tui.protocol.codec import encode_record
 from qubix_tui.protocol.errors import ProtocolError
 from qubix_tui.protocol.records import Workload
@@ -175,23 +175,23 @@ def _what_is_missing(definition: Definition, user: str | None) -> str | None:
     for path in definition.read:
         if not os.path.lexists(path):
             return f"there is no {path}, which it is to read"
-    if definition.sandbox == "container":
-        return None
     name = definition.command[0]
     program = shutil.which(name, path=definition.environment.get("PATH", PATH))
-    if program is None:
+    if program is None and definition.sandbox != "container":
         return f"there is no program {name} that could be run"
     launch = Launch(
         job_id="self-test",
         attempt=0,
         workload=definition.name,
-        argv=[program],
+        argv=[name],
+        limits=definition.limits,
         sandbox=definition.sandbox,
+        image=definition.image,
         network=definition.network,
         read_only=list(definition.read),
         user=user,
     )
-    return check_program(launch, program)
+    return check_launch(launch, program or name)
 
 
 def _try_benchmark(user: str | None) -> Entry:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from agent.jobs import sandbox, selftest
+from agent.jobs.container import SandboxError
 from agent.jobs.launch import Launch, Limits
-from agent.jobs.sandbox import SandboxError, gpu_devices, wrap
+from agent.jobs.sandbox import gpu_devices, wrap
 from agent.jobs.selftest import check_sandbox
 from tests.agent.jobs.stage import PYTHON, Stage, ended, said
 

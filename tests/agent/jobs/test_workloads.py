@@ -176,7 +176,7 @@ def test_each_sandbox_is_tried_out_once(home: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(
         workloads, "check_sandbox", lambda kind, **rest: tried.append((kind, rest["network"]))
     )
-    monkeypatch.setattr(workloads, "check_program", lambda launch, _: looked.append(launch.workload))
+    monkeypatch.setattr(workloads, "check_launch", lambda launch, _: looked.append(launch.workload))
     tables = [f'[workload.w{n}]\ncommand = ["true"]\nnetwork = {str(n > 4).lower()}\n' for n in range(10)]
     assert len(catalogue(home, "".join(tables)).offered()) == 11
     assert tried == [("bubblewrap", False), ("bubblewrap", True)]
