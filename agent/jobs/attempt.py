@@ -265,11 +265,15 @@ class Attempt:
 
 
 def load_all(root: Path) -> Iterator[Attempt]:
-    """Give the attempts that an agent before this one left behind. What can't be read is taken away."""
+    """Give the attempts that an agent before this one left behind. What never became one is taken away.
+
+    Raises:
+        OSError: One can't be read.
+    """
     if not root.exists():
         return
     for directory in sorted(root.iterdir()):
         try:
             yield Attempt(directory)
-        except (OSError, msgspec.MsgspecError):
+        except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
             shutil.rmtree(directory, ignore_errors=True)

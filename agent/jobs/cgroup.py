@@ -24,10 +24,9 @@ class Cgroup:
     @classmethod
     def make(cls, tag: str) -> Self | None:
         """Make the group of one attempt beside this process, None where that can't be done."""
-        own = _own_group()
-        if own is None:
+        path = _place(tag)
+        if path is None:
             return None
-        path = own / f"{_PREFIX}{tag}"
         try:
             path.mkdir(exist_ok=True)
             usable = os.access(path / "cgroup.kill", os.W_OK) and os.access(path / "cgroup.procs", os.W_OK)
@@ -38,6 +37,12 @@ class Cgroup:
                 path.rmdir()
             return None
         return cls(path)
+
+    @classmethod
+    def find(cls, tag: str) -> Self | None:
+        """Give the group of one attempt beside this process, None where there is none."""
+        path = _place(tag)
+        return cls(path) if path is not None and path.is_dir() else None
 
     def open_entrance(self) -> int:
         """Give a descriptor: a process that writes ``0`` to it has entered the group.
@@ -74,6 +79,11 @@ class Cgroup:
         for directory, _, _ in os.walk(self.path, topdown=False):
             with contextlib.suppress(OSError):
                 Path(directory).rmdir()
+
+
+def _place(tag: str) -> Path | None:
+    own = _own_group()
+    return None if own is None else own / f"{_PREFIX}{tag}"
 
 
 def _own_group() -> Path | None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from agent.jobs.cgroup import Cgroup
@@ -19,6 +20,8 @@ from agent.jobs.processes import PROC, all_pids
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
 PR_SET_NO_NEW_PRIVS: Final = 38
+
+OOM_SCORE: Final = 500
 
 CPU_SECONDS_TO_SPARE: Final = 5
 """Between the signal that a process used up its processor time, and its end."""
@@ -122,6 +125,7 @@ def _preparation(launch: Launch, user: Identity | None, entrance: int | None) ->
         if entrance is not None:
             os.write(entrance, b"0")
         os.nice(launch.nice)
+        _offer_to_oom_killer()
         _set_io_priority(launch.ionice)
         if cores is not None:
             os.sched_setaffinity(0, cores)
@@ -179,6 +183,12 @@ def _cores(count: int | None) -> set[int] | None:
         return None
     allowed = sorted(os.sched_getaffinity(0))
     return set(allowed[-count:]) if 0 < count < len(allowed) else None
+
+
+def _offer_to_oom_killer() -> None:
+    """Where memory runs out this is what goes, and not the supervisor or the agent."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
 
 
 def _set_io_priority(how: str) -> None:

@@ -19,6 +19,7 @@ from agent.jobs.leases import Leases
 from agent.jobs.runner import Wrap
 from agent.jobs.sandbox import wrap as sandbox_wrap
 from agent.jobs.workloads import Refusal
+from agent.state import StateError
 from qubix_tui.client import ClientError, Connection, ConnectionState, Refused, RequestTimeout
 from qubix_tui.protocol import events
 from qubix_tui.protocol.errors import ErrorCode
@@ -100,9 +101,16 @@ class JobManager:
         self._loop_task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Take up what an agent before this one held, and begin to look after it."""
-        for attempt in load_all(self._directory):
-            self._attempts[attempt.tag] = attempt
+        """Take up what an agent before this one held, and begin to look after it.
+
+        Raises:
+            agent.state.StateError: What is on the disk can't be read.
+        """
+        try:
+            for attempt in load_all(self._directory):
+                self._attempts[attempt.tag] = attempt
+        except OSError as error:
+            raise StateError(f"can't read what runs here from {self._directory}: {error}") from None
         self._loop_task = asyncio.get_running_loop().create_task(self._run(), name="qubix-jobs")
 
     async def close(self) -> None:

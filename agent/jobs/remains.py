@@ -75,7 +75,9 @@ def sweep(files: Files, ended: Ended, *, rebooted: bool = False) -> Ended:
 
 def _end_pack(files: Files, tag: str, started: Started | None) -> bool:
     """End all processes of an attempt; False if that can't be done."""
-    cgroup = None if started is None or started.cgroup is None else Cgroup(Path(started.cgroup))
+    # A supervisor may have been killed before it could say which group it had made.
+    told = None if started is None or started.cgroup is None else Cgroup(Path(started.cgroup))
+    cgroup = told or Cgroup.find(tag)
     known = files.read_seen() + ([] if started is None else [started.process])
     pack = Pack(tag, root=None, cgroup=cgroup, known=known)
     deadline = time.monotonic() + GONE_SECONDS

@@ -38,6 +38,7 @@ TICK_SECONDS: Final = 0.5
 """How often progress is read, at most said, and limits are checked."""
 
 SWEEP_SECONDS: Final = 0.05
+FULL_DISK_SECONDS: Final = 1.0
 UNKILLABLE_SECONDS: Final = 30.0
 """How long after SIGKILL a process may still be there before that is what the job ended with."""
 
@@ -88,10 +89,21 @@ class Supervisor:
         else:
             self._hold(process)
             ended = self._end()
-        self._files.append(ended, durable=True)
+        self._write_down(ended)
         if self._cgroup is not None:
             self._cgroup.remove()
         remove(self._work)
+
+    def _write_down(self, ended: Ended) -> None:
+        """Say how it ended, however long that takes: on a full disk the job's own files make room first."""
+        while True:
+            try:
+                self._files.append(ended, durable=True)
+            except OSError:
+                remove(self._work)
+                self._poll.poll(FULL_DISK_SECONDS * 1000)
+            else:
+                return
 
     def _listen_for_signals(self) -> int:
         """Let signals wake the loop; gives the descriptor that tells of them."""
@@ -101,9 +113,9 @@ class Supervisor:
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, LOOK, signal.SIGTERM):
             signal.signal(number, self._take_signal)
-        # A terminal's are meant for the agent.
+        # A terminal's are meant for the agent. Caught, for what is ignored would be so in the job, too.
         for number in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, self._take_signal)
         self._poll.register(reading, select.POLLIN)
         return reading
 

@@ -19,6 +19,7 @@ import psutil
 from websockets.asyncio.client import connect
 
 from agent import control
+from agent.jobs.cgroup import Cgroup
 from agent.jobs.files import Files, holder
 from qubix_tui.client import ClientError, Connection, RetryPolicy
 from qubix_tui.protocol.events import (
@@ -272,6 +273,10 @@ class World:
             if job == job_id
         ]
 
+    def has_stamped(self, job_id: str, what: str, *, attempt: int | None = None) -> bool:
+        """Whether an attempt at a job (any, or this one) has written that down."""
+        return any(stamp.what == what and attempt in {None, stamp.attempt} for stamp in self.stamps(job_id))
+
     def left_over(self) -> list[psutil.Process]:
         """Every process of the jobs, and every supervisor of the agents, that still runs."""
         found = []
@@ -282,6 +287,11 @@ class World:
                 if (of_a_job or supervises) and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
+
+    def groups_left(self) -> list[Cgroup]:
+        """The control groups of the jobs that are still there."""
+        tags = [f"{job_id}.{attempt}" for job_id in self.job_ids for attempt in range(1, 5)]
+        return [group for tag in tags if (group := Cgroup.find(tag)) is not None]
 
     async def account(self, job_id: str) -> "Account":
         """Ask the hub for all that it keeps of a job, as any client may."""
