@@ -235,7 +235,7 @@ async def test_a_lost_machine_loses_its_job(tmp_path: Path) -> None:
         Case("agent", "freeze", "running"),
         Case("supervisor", "freeze", "running"),
     ]
-    async with running_world(tmp_path, agents=4, lease=6.0) as world:
+    async with running_world(tmp_path, agents=6, lease=6.0) as world:
         ordeal = Ordeal(world, 12.0)
         async with asyncio.TaskGroup() as tasks:
             jobs = [tasks.create_task(put_through_long(world, ordeal, case)) for case in cases]
