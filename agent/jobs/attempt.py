@@ -36,6 +36,8 @@ MARGIN_SHARE: Final = 10
 GRACE_SHARE: Final = 6
 """Of a lease: one part in so many is the most that goes to the margin, and to a graceful end before it."""
 
+UNKNOWN_BOOT: Final = "unknown"
+
 SUPERVISOR_LOST: Final = with_detail(JobReason.AGENT_RESTARTED, "its supervisor was killed, or hung")
 
 State = Literal["assigned", "running", "ended"]
@@ -80,17 +82,21 @@ class Attempt:
         """
         directory = root / launch.tag
         directory.mkdir(mode=0o700, parents=True)
-        replace(directory / CLAIM, msgspec.json.encode(launch))
+        replace(directory / CLAIM, msgspec.json.encode(launch), durable=True)
         return cls(directory)
 
     def _restore(self) -> None:
         """Take up where an agent before this one was."""
-        try:
-            self._boot_id = self.files.read_plan().boot_id
-            self._orders = self.files.read_orders()
-        except (OSError, msgspec.MsgspecError):
+        _, ended = self.files.journal()
+        self.is_started = ended is not None or self.files.has_plan()
+        if not self.is_started or ended is not None:
             return
-        self.is_started = True
+        try:
+            self._orders = self.files.read_orders()
+            self._boot_id = self.files.read_plan().boot_id
+        except msgspec.MsgspecError:
+            # The machine lost power before they were on the disk.
+            self._boot_id = UNKNOWN_BOOT
 
     @property
     def job_id(self) -> str:
@@ -224,11 +230,13 @@ class Attempt:
 
     def verdict(self, now: float) -> Ended | None:
         """Say how it ends if its supervisor can't be left to end it; None while it can."""
-        orders = self._orders
-        if orders is None or self.ended is not None:
+        if self.ended is not None:
             return None
-        if self._boot_id is not None and self._boot_id != boot_id():
+        if self._is_of_another_boot:
             return Ended(status="failed", reason=JobReason.AGENT_RESTARTED.value)
+        orders = self._orders
+        if orders is None:
+            return None
         if not self.is_supervised:
             # It may have ended the job, and itself, between two looks.
             _, ended = self.files.journal()
@@ -241,6 +249,10 @@ class Attempt:
                 return self._abandoned(orders, SUPERVISOR_LOST)
         return None
 
+    @property
+    def _is_of_another_boot(self) -> bool:
+        return self._boot_id is not None and self._boot_id != boot_id()
+
     def _abandoned(self, orders: Orders, reason: str) -> Ended:
         if orders.stop is not None:
             return Ended(status="cancelled", reason=orders.stop.reason)
@@ -252,7 +264,7 @@ class Attempt:
         Raises:
             OSError: The end can't be written.
         """
-        if self._boot_id is not None and self._boot_id != boot_id():
+        if self._is_of_another_boot:
             return sweep(self.files, verdict, rebooted=True)
         end_supervisor(self.files)
         return sweep(self.files, verdict)

@@ -123,6 +123,10 @@ class Files:
         """
         return msgspec.json.decode(self._plan.read_bytes(), type=Plan)
 
+    def has_plan(self) -> bool:
+        """Whether it was said what to run."""
+        return self._plan.exists()
+
     def write_orders(self, orders: Orders) -> None:
         """Say until when, and whether to stop."""
         replace(self._orders, _encoder.encode(orders))

@@ -293,7 +293,11 @@ class JobManager:
                     await self._wake.wait()
             self._wake.clear()
             for attempt in list(self._attempts.values()):
-                self._tend(attempt)
+                try:
+                    self._tend(attempt)
+                except OSError as error:
+                    # Too many open files, say: it is looked at again.
+                    self._complain(f"can't look after {attempt.tag}: {error.strerror}")
             for attempt in [attempt for attempt in self._over if not attempt.is_supervised]:
                 self._over.remove(attempt)
                 self._spawn(asyncio.to_thread(attempt.discard))

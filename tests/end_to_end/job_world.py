@@ -21,7 +21,8 @@ from websockets.asyncio.client import connect
 from agent import control
 from agent.jobs.cgroup import Cgroup
 from agent.jobs.files import Files, holder
-from qubix_tui.client import ClientError, Connection, RetryPolicy
+from qubix_tui.client import ClientError, Connection, Refused, RetryPolicy
+from qubix_tui.protocol.errors import ErrorCode
 from qubix_tui.protocol.events import (
     Event,
     FleetSnapshot,
@@ -30,7 +31,7 @@ from qubix_tui.protocol.events import (
     ProviderUpdated,
 )
 from qubix_tui.protocol.records import Job, JobState, Provider, ProviderState, Receipt, Requirements
-from qubix_tui.protocol.requests import IssueToken, SubmitJob
+from qubix_tui.protocol.requests import IssueToken, JobRef, SubmitJob
 from tests.agent.running import ask
 from tests.end_to_end import stamping_job
 from tests.end_to_end.processes import command, environment
@@ -214,15 +215,21 @@ class World:
         """The providers that are known to offer something, by name."""
         return {record.name or "": record for record in self.providers.values() if record.workloads}
 
-    async def ask(self, kind: str, data: Any) -> Any:
-        """Ask the hub for something, as often as it takes; give the data of the answer."""
+    async def ask(self, kind: str, data: Any, *, unless: ErrorCode | None = None) -> Any:
+        """Ask the hub for something, as often as it takes; give the data of the answer.
+
+        None where it refuses with the code ``unless``.
+        """
         assert self._client is not None
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 return (await self._client.request(kind, data, 5.0)).data
-            except ClientError:
-                assert time.monotonic() < deadline
+            except ClientError as error:
+                if isinstance(error, Refused) and error.code is unless:
+                    return None
+                if time.monotonic() > deadline:
+                    raise
                 await asyncio.sleep(0.05)
 
     async def submit(self, on: str | None = None, retries: int = 2) -> str:
@@ -234,6 +241,10 @@ class World:
         job_id: str = (await self.ask("job:submit", request)).job_id
         self.job_ids.append(job_id)
         return job_id
+
+    async def cancel(self, job_id: str) -> None:
+        """Want a job ended; one that is over stays as it is."""
+        await self.ask("job:cancel", JobRef(job_id=job_id), unless=ErrorCode.CONFLICT)
 
     def state(self, job_id: str) -> JobState | None:
         """Where a job is, as far as was heard."""

@@ -10,6 +10,8 @@ import itertools
 import os
 import random
 import signal
+import sys
+import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,6 +23,13 @@ from tests.end_to_end.job_world import Account, Agent, World, overlaps, running_
 
 TARGETS: Final = ("hub", "agent", "supervisor", "job", "network")
 PHASES: Final = ("queued", "assigned", "running", "finishing")
+SOAK_LEASE_SECONDS: Final = 60.0
+SOAK_PATIENCE: Final = 400.0
+LONG_SHARE: Final = 0.05
+"""How many of the random faults outlast a lease."""
+CANCEL_SHARE: Final = 0.2
+"""How many of the jobs in them are cancelled, before the fault or after it."""
+
 PRICE_PER_MS: Final = 36 * 1_000_000 / 3_600_000
 
 
@@ -254,3 +263,81 @@ async def test_every_job_ends_once_through_all_faults(tmp_path: Path) -> None:
     ends = await run(tmp_path, cases, agents=3, lease=6.0, freeze=2.0)
     assert sum(ends.values()) == len(cases)
     assert ends.get("completed", 0) >= len(cases) / 2, ends
+
+
+class RandomOrdeal:
+    """Puts jobs through faults that nobody chose.
+
+    Args:
+        world: Where.
+        rng: What chooses.
+        seconds: How long a frozen process stays so, and a network stays cut.
+        lease: Seconds of a lease.
+    """
+
+    def __init__(self, world: World, rng: random.Random, *, seconds: float, lease: float) -> None:
+        self._world = world
+        self._rng = rng
+        self._usual = Ordeal(world, seconds)
+        self._long = Ordeal(world, 1.5 * lease)
+
+    async def put_through(self, agent: Agent) -> tuple[str, Case]:
+        """Have one job live through something; gives its id, and what it was."""
+        world, rng = self._world, self._rng
+        case = rng.choice(all_cases())
+        ordeal = self._long if rng.random() < LONG_SHARE else self._usual
+        if case.phase == "assigned":
+            agent.proxy.hold_answers()
+        chosen = case.phase == "assigned" or rng.random() < 0.5
+        job_id = await world.submit(on=agent.name if chosen else None, retries=rng.randrange(3))
+        await ordeal.reach(case.phase, job_id, agent)
+        victim = world.holder_of(job_id) or agent
+        cancelled = rng.random() < CANCEL_SHARE
+        if cancelled and rng.random() < 0.5:
+            await world.cancel(job_id)
+        await ordeal.strike(case, job_id, victim)
+        for struck in {agent.name: agent, victim.name: victim}.values():
+            struck.proxy.restore()
+        if cancelled:
+            await world.cancel(job_id)
+        world.let_end(job_id)
+        await wait(lambda: world.is_final(job_id), f"the end of {job_id} ({case})", SOAK_PATIENCE)
+        return job_id, case
+
+
+@pytest.mark.soak
+async def test_every_job_ends_once_through_random_faults(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two hundred jobs on eight machines, some cancelled, with a seed that is printed: the same holds of all.
+
+    ``QUBIX_SOAK_SEED`` repeats a run's choices, ``QUBIX_SOAK_JOBS`` changes how many there are.
+    """
+    seed = int(os.environ.get("QUBIX_SOAK_SEED") or random.SystemRandom().randrange(10**6))
+    count = int(os.environ.get("QUBIX_SOAK_JOBS") or 200)
+    began, left, lived_through = time.monotonic(), count, dict[str, Case]()
+    with capsys.disabled():
+        sys.stdout.write(f"\njobs through random faults, seed {seed}\n")
+    async with running_world(tmp_path, agents=8, lease=SOAK_LEASE_SECONDS) as world:
+        ordeal = RandomOrdeal(world, random.Random(seed), seconds=20.0, lease=SOAK_LEASE_SECONDS)
+
+        async def one_after_another(agent: Agent) -> None:
+            nonlocal left
+            while left > 0:
+                left -= 1
+                job_id, case = await ordeal.put_through(agent)
+                lived_through[job_id] = case
+
+        async with asyncio.TaskGroup() as tasks:
+            for agent in world.agents:
+                tasks.create_task(one_after_another(agent))
+        ends = await settle(world, world.job_ids, lived_through)
+        attempts = sum([(await world.account(job_id)).job.attempt for job_id in world.job_ids])
+    assert sum(ends.values()) == count
+    counted = ", ".join(f"{number} {state}" for state, number in sorted(ends.items()))
+    with capsys.disabled():
+        sys.stdout.write(
+            f"{count} jobs through as many random faults (seed {seed}, {time.monotonic() - began:.0f} s): "
+            f"{counted}, in {attempts} attempts; each ended once, none ran twice at once, "
+            "the ledger adds up, nothing was left over\n"
+        )

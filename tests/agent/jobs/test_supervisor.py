@@ -15,6 +15,7 @@ from agent.jobs.attempt import SUPERVISOR_LOST
 from agent.jobs.clock import boottime
 from agent.jobs.files import Ended
 from agent.jobs.launch import Launch, Limits, ProgressSource
+from agent.jobs.sandbox import SandboxError
 from tests.agent.jobs.stage import (
     PYTHON,
     Stage,
@@ -147,6 +148,23 @@ def test_a_failure_says_how(stage: Stage, script: str, reason: str, result: obje
     """A first process that ends with another code than 0, or by a signal, is a failure that says which."""
     end = ended(stage.start(script))
     assert (end.status, end.reason, end.result) == ("failed", reason, result)
+
+
+def test_an_end_that_can_not_be_written_is_written_later(stage: Stage) -> None:
+    """A disk that takes nothing (here: a directory in the journal's place) loses no result."""
+    attempt = stage.start(WAIT)
+    said(attempt, "ready")
+    started = wait_for(lambda: attempt.files.journal()[0], "the start")
+    journal = attempt.files.directory / "journal"
+    journal.rename(journal.with_name("aside"))
+    journal.mkdir()
+    work = Path(attempt.files.read_plan().work)
+    os.kill(started.process.pid, signal.SIGUSR1)
+    wait_for(lambda: not work.exists(), "the job's own files to make room")
+    assert attempt.is_supervised
+    journal.rmdir()
+    journal.with_name("aside").rename(journal)
+    assert ended(attempt).reason == "exit_code: SIGUSR1"
 
 
 def test_what_can_not_be_started_says_why(stage: Stage) -> None:
@@ -383,6 +401,34 @@ def test_a_machine_that_was_started_anew_ends_its_jobs(stage: Stage) -> None:
     verdict = found.verdict(boottime())
     assert verdict is not None
     assert found.take_over(verdict).reason == "agent_restarted"
+
+
+def test_files_that_power_loss_emptied_are_those_of_a_job_that_is_over(stage: Stage) -> None:
+    """Orders or a plan that can't be read are of another boot: the attempt ends, and is not begun."""
+    attempt = stage.start("pass")
+    ended(attempt)
+    files = attempt.files
+    (files.directory / "journal").unlink()
+    (files.directory / "orders.json").write_bytes(b"")
+    found = stage.again(files.directory)
+    assert found.state == "running"
+    verdict = found.verdict(boottime())
+    assert verdict is not None
+    assert found.take_over(verdict).reason == "agent_restarted"
+
+
+def test_what_could_not_be_started_is_not_begun_again(stage: Stage) -> None:
+    """An attempt that ended before it had a plan has ended for the next agent, too."""
+
+    def fail(*_: object) -> list[str]:
+        raise SandboxError("no sandbox here")
+
+    attempt = stage.run(stage.launch(["true"]), wrap=fail)
+    assert attempt.ended is not None
+    assert attempt.ended.reason == "not_started: no sandbox here"
+    found = stage.again(attempt.files.directory)
+    found.look()
+    assert found.ended == attempt.ended
 
 
 def test_a_regular_expression_that_explodes_holds_nobody_up(stage: Stage) -> None:
