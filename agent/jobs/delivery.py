@@ -107,7 +107,8 @@ class Delivery:
         sent = self._sent.get(attempt.tag, 0)
         again = next(attempt.outbox.after(sent), None)
         if again is not None:
-            return again
+            # Its end is told once this agent, too, has seen that the GPUs are free of it.
+            return None if isinstance(again[1], Completion) and attempt.ended is None else again
         try:
             item = attempt.reporter.next_item(now, attempt.ended)
             return None if item is None else (attempt.outbox.add(item), item)

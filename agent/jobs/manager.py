@@ -108,6 +108,7 @@ class JobManager:
         """
         try:
             for attempt in load_all(self._directory):
+                attempt.look()
                 self._attempts[attempt.tag] = attempt
         except OSError as error:
             raise StateError(f"can't read what runs here from {self._directory}: {error}") from None

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import psutil
@@ -39,10 +39,10 @@ from tests.end_to_end.proxy import Proxy
 
 T = TypeVar("T")
 
-PATIENCE = 60.0
+PATIENCE: Final = 60.0
 """Seconds that anything may take, with faults, leases that have to run out, and a busy machine."""
 
-STEADY = RetryPolicy(delays=(0.2,), attempts=None)
+STEADY: Final = RetryPolicy(delays=(0.2,), attempts=None)
 
 
 class Stamp(NamedTuple):
@@ -154,6 +154,8 @@ class World:
         self.token = ""
         self.hub: subprocess.Popen[bytes] | None = None
         self.said = (root / "said").open("ab")
+        self.hub_lock = asyncio.Lock()
+        """Held by who does something to the hub."""
         self._lease = lease
         self._client: Connection | None = None
         with socket.socket() as probe:

@@ -1,18 +1,15 @@
 """The integration tests that the WebSocket guide lists: a provider comes, its status changes, a job runs."""
 
-import asyncio
 import contextlib
-import json
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from websockets.asyncio.client import connect
 
 from tests.agent.running import ask
-from tests.end_to_end.processes import hub_process, started, wait_for
+from tests.end_to_end.offered_job import offer, until_offered
+from tests.end_to_end.processes import hub_process, started
 from tests.hub.wire import Client, Message, running
 
 
@@ -76,31 +73,6 @@ async def test_updating_a_providers_status_broadcasts_provider_status_changed(tm
                 assert await silent.heard() == []
 
 
-JOB = """
-import os, sys, time
-for percent in (25, 75):
-    with open(os.environ["QUBIX_PROGRESS"], "a") as file:
-        file.write('{"progress": %d, "message": "epoch"}\\n' % percent)
-    print("at", percent, flush=True)
-    while not os.path.exists(os.path.join(sys.argv[1], str(percent))):
-        time.sleep(0.01)
-with open(os.environ["QUBIX_RESULT"], "w") as file:
-    file.write('{"loss": 0.1}')
-"""
-
-
-def offer(home: Path) -> None:
-    """Have the owner of an agent offer a workload that waits for a file at 25 % and at 75 %."""
-    # Whom jobs run as where the agent is root can't look into a directory of the test.
-    user = '[jobs]\nuser = "root"\n' if os.geteuid() == 0 else ""
-    (home / "agent.toml").write_text(user)
-    (home / "train.py").write_text(JOB)
-    command = [sys.executable, str(home / "train.py"), str(home)]
-    (home / "workloads.toml").write_text(
-        f'[workload.train]\ncommand = {json.dumps(command)}\nsandbox = "none"\n'
-    )
-
-
 async def test_submitting_a_job_broadcasts_progress_and_completion(tmp_path: Path) -> None:
     """A real process on a real agent: progress and end are broadcast, and the rental at once (7.4)."""
     offer(tmp_path)
@@ -135,16 +107,6 @@ async def test_submitting_a_job_broadcasts_progress_and_completion(tmp_path: Pat
                     free = (await market.until("PROVIDER_STATUS_CHANGED"))["data"]["status"]
                 assert (free["state"], free["isAvailable"], free["currentJobId"]) == ("available", True, None)
                 assert of_type(await jobs.heard(), "JOB_COMPLETED") == []
-
-
-async def until_offered(url: str, workload: str) -> None:
-    """Wait until a provider offers a workload."""
-
-    def look() -> bool:
-        providers = ask(url, "/api/providers")["providers"]
-        return any(offered["name"] == workload for one in providers for offered in one["workloads"])
-
-    await asyncio.to_thread(wait_for, look, f"a provider that offers {workload}")
 
 
 async def until_progress(client: Client, job_id: str, percent: float) -> None:

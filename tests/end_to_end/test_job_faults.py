@@ -12,6 +12,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,12 +20,13 @@ import pytest
 
 from qubix_tui.protocol.reasons import reason_word
 from qubix_tui.protocol.records import JobState
-from tests.end_to_end.job_world import Account, Agent, World, overlaps, running_world, wait
+from tests.end_to_end.job_world import PATIENCE, Account, Agent, World, overlaps, running_world, wait
 
 TARGETS: Final = ("hub", "agent", "supervisor", "job", "network")
 PHASES: Final = ("queued", "assigned", "running", "finishing")
 SOAK_LEASE_SECONDS: Final = 60.0
 SOAK_PATIENCE: Final = 400.0
+HUB_RESTS_SECONDS: Final = 60.0
 LONG_SHARE: Final = 0.05
 """How many of the random faults outlast a lease."""
 CANCEL_SHARE: Final = 0.2
@@ -61,12 +63,13 @@ class Ordeal:
     Args:
         world: Where.
         seconds: How long a frozen process stays so, and a network stays cut.
+        patience: Seconds that anything may take.
     """
 
-    def __init__(self, world: World, seconds: float) -> None:
+    def __init__(self, world: World, seconds: float, patience: float = PATIENCE) -> None:
         self._world = world
         self._seconds = seconds
-        self._hub_lock = asyncio.Lock()
+        self._patience = patience
 
     async def put_through(self, case: Case, agent: Agent) -> str:
         """Have one job live through a fault, and wait for its end; gives its id.
@@ -85,24 +88,29 @@ class Ordeal:
         if case.phase == "queued":
             await self._offer_again(agent, paused=False)
         world.let_end(job_id)
-        await wait(lambda: world.is_final(job_id), f"the end of {job_id} ({case})")
+        await self._wait(lambda: world.is_final(job_id), f"the end of {job_id} ({case})")
         return job_id
+
+    async def _wait(self, look: Callable[[], bool], what: str) -> None:
+        await wait(look, what, self._patience)
 
     async def reach(self, phase: str, job_id: str, agent: Agent) -> None:
         """Wait until a job is at some point of its life, or past it; what it says of its end is held back."""
         world = self._world
         match phase:
             case "queued":
-                await wait(lambda: world.state(job_id) is not None, "it to wait")
+                await self._wait(lambda: world.state(job_id) is not None, "it to wait")
             case "assigned":
-                await wait(lambda: world.state(job_id) not in {None, JobState.QUEUED}, "it to be assigned")
+                await self._wait(
+                    lambda: world.state(job_id) not in {None, JobState.QUEUED}, "it to be assigned"
+                )
             case "running":
-                await wait(lambda: world.has_stamped(job_id, "beat"), "it to run")
+                await self._wait(lambda: world.has_stamped(job_id, "beat"), "it to run")
             case "finishing":
-                await wait(lambda: world.has_stamped(job_id, "beat"), "it to run")
+                await self._wait(lambda: world.has_stamped(job_id, "beat"), "it to run")
                 agent.proxy.hold_answers()
                 world.let_end(job_id)
-                await wait(lambda: world.has_stamped(job_id, "end"), "it to end")
+                await self._wait(lambda: world.has_stamped(job_id, "end"), "it to end")
 
     async def strike(self, case: Case, job_id: str, agent: Agent) -> None:
         """Do what the case says, and wait until it is over."""
@@ -113,7 +121,7 @@ class Ordeal:
                 await asyncio.sleep(self._seconds)
                 agent.proxy.drop()
             case "hub":
-                async with self._hub_lock:
+                async with world.hub_lock:
                     assert world.hub is not None
                     await self._strike_process(world.hub.pid, case.fault)
                     if case.fault == "kill":
@@ -278,13 +286,14 @@ class RandomOrdeal:
     def __init__(self, world: World, rng: random.Random, *, seconds: float, lease: float) -> None:
         self._world = world
         self._rng = rng
-        self._usual = Ordeal(world, seconds)
-        self._long = Ordeal(world, 1.5 * lease)
+        self._usual = Ordeal(world, seconds, SOAK_PATIENCE)
+        self._long = Ordeal(world, 1.5 * lease, SOAK_PATIENCE)
+        self._hub_rests_until = 0.0
 
     async def put_through(self, agent: Agent) -> tuple[str, Case]:
         """Have one job live through something; gives its id, and what it was."""
         world, rng = self._world, self._rng
-        case = rng.choice(all_cases())
+        case = self._choose()
         ordeal = self._long if rng.random() < LONG_SHARE else self._usual
         if case.phase == "assigned":
             agent.proxy.hold_answers()
@@ -303,6 +312,17 @@ class RandomOrdeal:
         world.let_end(job_id)
         await wait(lambda: world.is_final(job_id), f"the end of {job_id} ({case})", SOAK_PATIENCE)
         return job_id, case
+
+    def _choose(self) -> Case:
+        """Choose a fault; between two of the hub there is time in which everybody else is put to the test."""
+        now = time.monotonic()
+        is_hub_left_alone = self._world.hub_lock.locked() or now < self._hub_rests_until
+        case = self._rng.choice(
+            [case for case in all_cases() if case.target != "hub" or not is_hub_left_alone]
+        )
+        if case.target == "hub":
+            self._hub_rests_until = now + HUB_RESTS_SECONDS
+        return case
 
 
 @pytest.mark.soak

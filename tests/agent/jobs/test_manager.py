@@ -204,6 +204,19 @@ async def test_another_agent_takes_up_what_runs(market: Marketplace) -> None:
     await settled(market)
 
 
+async def test_another_agent_tells_an_end_that_was_not_heard(market: Marketplace) -> None:
+    """What the hub did not acknowledge of an ended job is told by the next agent, with the same numbers."""
+    market.acknowledges = False
+    await market.assign("print('x')")
+    before = await market.arrived("JOB_COMPLETED")
+    await market.restart_agent()
+    assert [job.state for job in market.of("provider:register")[-1].jobs] == ["ended"]
+    market.acknowledges = True
+    assert await market.arrived("JOB_COMPLETED", 2) == before
+    await market.cut()
+    await settled(market)
+
+
 async def test_a_lost_supervisor_is_told(market: Marketplace) -> None:
     """A supervisor that is killed: the agent ends what it left, and the job has failed."""
     await market.assign(WAIT)
