@@ -36,7 +36,7 @@ def prepare(files: Files, launch: Launch, orders: Orders, wrap: Wrap) -> None:
 
     Raises:
         agent.jobs.child.StartFailed: It can't run as the user that it should.
-        agent.jobs.sandbox.SandboxError: What its sandbox needs is not there.
+        agent.jobs.container.SandboxError: What its sandbox needs is not there.
         OSError: Something can't be made.
     """
     user = child.identity(launch.user)

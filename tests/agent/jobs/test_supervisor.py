@@ -13,9 +13,9 @@ import pytest
 
 from agent.jobs.attempt import SUPERVISOR_LOST
 from agent.jobs.clock import boottime
+from agent.jobs.container import SandboxError
 from agent.jobs.files import Ended
 from agent.jobs.launch import Launch, Limits, ProgressSource
-from agent.jobs.sandbox import SandboxError
 from tests.agent.jobs.stage import (
     PYTHON,
     Stage,
