@@ -41,12 +41,14 @@ OVERTIME_SECONDS: Final = 45.0
 itself: its grace, and what it takes to be told."""
 
 SNAPSHOT_JOBS: Final = 500
-"""Jobs that a snapshot of all shows; the others are at ``/api/jobs``."""
+SNAPSHOT_BYTES: Final = 1024 * 1024
+"""What a snapshot of all jobs shows, about; the others are at ``/api/jobs``."""
 
 RETENTION_SECONDS: Final = 60.0
 """How often old jobs are looked for."""
 
 _SWEEP_BATCH: Final = 200
+_READ_BATCH: Final = 50
 _BUSY_SECONDS: Final = 5.0
 
 _logger = logging.getLogger("qubix.hub.jobs")
@@ -207,14 +209,21 @@ class Jobs:
         return iter([frame, *(log_frame(job_id, piece) for piece in pieces)])
 
     async def snapshot_of_all(self) -> Iterator[bytes]:
-        """Give the newest jobs, `SNAPSHOT_JOBS` at most, as frames.
+        """Give the newest jobs, as many as `SNAPSHOT_JOBS` and `SNAPSHOT_BYTES` allow, as frames.
 
         Raises:
             EngineUnavailable: The store can't be read.
         """
-        jobs = await self.book.records(self.book.ids()[:SNAPSHOT_JOBS])
-        encoded = [codec.encode_record(job) for job in jobs]
-        counts = list(framing.cut(len(one) + 1 for one in encoded)) or [0]
+        jobs: list[Job] = []
+        sizes: list[int] = []
+        job_ids = self.book.ids()[:SNAPSHOT_JOBS]
+        for start in range(0, len(job_ids), _READ_BATCH):
+            some = await self.book.records(job_ids[start : start + _READ_BATCH])
+            jobs += some
+            sizes += [len(codec.encode_record(job)) + 1 for job in some]
+            if sum(sizes) > SNAPSHOT_BYTES:
+                break
+        counts = list(framing.cut(sizes)) or [0]
         frames, start = [], 0
         for page, count in enumerate(counts, 1):
             shown = events.JobsSnapshot(jobs=jobs[start : start + count], page=page, pages=len(counts))

@@ -1,6 +1,8 @@
 """What is said of jobs on a terminal and in a pipe."""
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from qubix_tui.cli.job_text import LogPrinter, duration, harmless, money, status_line
 from qubix_tui.cli.submit import parameter
+from qubix_tui.protocol.reasons import JobReason
 from qubix_tui.protocol.records import JobProgress, JobState, LogPiece
 
 
@@ -119,3 +122,10 @@ def test_parameters_are_read_as_json_where_they_are(text: str, value: object) ->
     """Numbers, booleans and quoted texts; all else is a text as it stands."""
     name, found = parameter(text)
     assert (name, found, type(found)) == ("x", value, type(value))
+
+
+def test_every_reason_is_explained_in_the_guide() -> None:
+    """In the order of the contract, and no others."""
+    guide = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
+    table = guide.partition("| reason | what it means |")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `([a-z_]+)` \|", table, flags=re.MULTILINE) == [word.value for word in JobReason]
