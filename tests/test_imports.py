@@ -39,6 +39,12 @@ def test_the_agent_loads_no_pynvml() -> None:
     assert "pynvml" not in modules_after("import agent.cli, agent.service, agent.sampler, agent.link")
 
 
+def test_the_agent_does_not_load_the_benchmark_it_offers() -> None:
+    """The job is a process of its own: what it works with is not carried by every agent."""
+    loaded = modules_after("import agent.cli, agent.service, agent.sampler, agent.link")
+    assert not {"agent.jobs.benchmark.run", "agent.jobs.benchmark.processor"} & loaded
+
+
 def test_the_command_is_light() -> None:
     """`qubix --help` loads neither the hub, nor the client, nor an event loop's TLS."""
     loaded = modules_after("from qubix_tui.cli.main import build_parser; build_parser()")
