@@ -37,6 +37,7 @@ ESCAPE = """
 import os, sys, time
 reading, writing = os.pipe()
 def leave(clean):
+    reading, writing = os.pipe()
     if os.fork():
         os.wait()
         os.read(reading, 1)
