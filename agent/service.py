@@ -170,7 +170,8 @@ class Service:
     async def _try_out(self) -> None:
         """Find out what can be run here. The record that is registered follows, as with a GPU that comes."""
         try:
-            await self._offer.load()
+            for sentence in await self._offer.load():
+                self._say(sentence)
         except SettingsError as error:
             self._complain(str(error))
         self._offered.set()

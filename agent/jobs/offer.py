@@ -20,9 +20,14 @@ class Offer:
         self._load = load
         self._catalogue: Catalogue | None = None
 
-    async def load(self) -> None:
-        """Try everything out, in a thread of its own."""
+    async def load(self) -> list[str]:
+        """Try everything out, in a thread of its own; gives a sentence for each that is not offered."""
         self._catalogue = await asyncio.to_thread(self._load)
+        return [
+            f"the workload {entry.definition.name} is not offered: {entry.reason}"
+            for entry in self._catalogue.entries
+            if entry.reason is not None
+        ]
 
     def workloads(self, gpus: int | None) -> list[Workload]:
         """Give what a hub is told; nothing before it was tried out.

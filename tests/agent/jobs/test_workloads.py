@@ -25,6 +25,8 @@ from qubix_tui.protocol.params import check_params, param_text
 from qubix_tui.protocol.records import Workload, WorkloadParam
 from qubix_tui.settings.schema import SettingsError
 from tests.agent.jobs.stage import Stage, ended
+from tests.agent.running import provider, running
+from tests.end_to_end.processes import hub_process
 
 needs_bubblewrap = pytest.mark.skipif(
     shutil.which("bwrap") is None and "CI" not in os.environ, reason="bubblewrap is not installed"
@@ -371,6 +373,16 @@ def test_a_wrong_file_ends_the_commands_with_its_sentence(
         assert "workloads.toml line 2: workload.x.comand: there is no such key" in capfd.readouterr().err
         assert main(["workloads", command, str(home / "other.toml")]) == 2
         assert "there is no" in capfd.readouterr().err
+
+
+def test_an_agent_says_at_its_start_what_it_does_not_offer(home: Path) -> None:
+    """Each workload that can't be run here has its sentence on stderr, and the others are told to the hub."""
+    (home / FILE_NAME).write_text(ECHO + '[workload.lost]\ncommand = ["/no/such"]\nsandbox = "none"\n')
+    with hub_process(home) as (_, url), running(home, url) as agent:
+        agent.complained("the workload lost is not offered: there is no program /no/such")
+        told = provider(url, agent.registered())
+    # The machine that runs this may have no GPU, of which echo needs one.
+    assert {one["name"] for one in told["workloads"]} - {"echo"} == {"benchmark"}
 
 
 def test_agent_toml_says_where_the_file_is(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
