@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from qubix_tui.console.fleet import Row
-from qubix_tui.console.format import format_duration, format_temp, safe
+from qubix_tui.console.format import safe
 from qubix_tui.protocol.records import Job, JobState
 
 KEPT_ALERTS: Final = 200
@@ -98,14 +98,21 @@ class Alerts:
     """The newest `KEPT_ALERTS`, oldest first."""
     count: int = 0
     """How many there ever were."""
-    _held: dict[tuple[int, str], _Held] = field(default_factory=dict)
+    _held: dict[str, dict[int, _Held]] = field(default_factory=dict)
+    """By provider and number of the rule: what is so, and nothing of all that is not."""
+    _provider_rules: list[tuple[int, ProviderRule]] = field(init=False)
     _jobs: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_ALERTS))
     """Jobs that were told of already."""
+
+    def __post_init__(self) -> None:
+        self._provider_rules = [
+            (number, rule) for number, rule in enumerate(self.rules) if isinstance(rule, ProviderRule)
+        ]
 
     @property
     def open(self) -> int:
         """How many are not over."""
-        return sum(held.alert is not None for held in self._held.values())
+        return sum(state.alert is not None for held in self._held.values() for state in held.values())
 
     def look(self, row: Row, now: float) -> list[Alert]:
         """Look at a provider of which something changed, and give what is new about it.
@@ -114,29 +121,28 @@ class Alerts:
             row: The provider, as it is now.
             now: Hub time, seconds since the epoch.
         """
-        found = []
         provider_id = row.record.id
-        for number, rule in enumerate(self.rules):
-            if isinstance(rule, JobRule):
-                continue
-            key = number, provider_id
-            held = self._held.get(key)
-            if held is None:
+        held = self._held.get(provider_id)
+        found: list[Alert] = []
+        for number, rule in self._provider_rules:
+            state = held.get(number) if held is not None else None
+            if state is None:
                 if not rule.when(row):
                     continue
-                held = self._held[key] = _Held(since=now, seen=now)
-            elif held.alert is None and not self._goes_on(rule, row, held, now):
-                del self._held[key]
-                continue
-            elif held.alert is not None:
+                held = self._held.setdefault(provider_id, {})
+                state = held[number] = _Held(since=now, seen=now)
+            elif state.alert is not None:
                 if self._is_over(rule, row):
-                    held.alert.ended = now
-                    del self._held[key]
+                    state.alert.ended = now
+                    self._forget(provider_id, number)
                 continue
-            held.seen = now
-            if now - held.since >= rule.seconds:
-                held.alert = self._tell(rule, f"{row.name}: {rule.words(row)}", now, provider_id=provider_id)
-                found.append(held.alert)
+            elif not self._goes_on(rule, row, state, now):
+                self._forget(provider_id, number)
+                continue
+            state.seen = now
+            if now - state.since >= rule.seconds:
+                state.alert = self._tell(rule, f"{row.name}: {rule.words(row)}", now, provider_id=provider_id)
+                found.append(state.alert)
         return found
 
     def look_at_job(self, job: Job, now: float) -> list[Alert]:
@@ -155,10 +161,15 @@ class Alerts:
 
     def forget(self, provider_id: str, now: float) -> None:
         """A provider is gone for good: what was so of it is over."""
-        for number in range(len(self.rules)):
-            held = self._held.pop((number, provider_id), None)
-            if held is not None and held.alert is not None:
-                held.alert.ended = now
+        for state in self._held.pop(provider_id, {}).values():
+            if state.alert is not None:
+                state.alert.ended = now
+
+    def _forget(self, provider_id: str, number: int) -> None:
+        held = self._held[provider_id]
+        del held[number]
+        if not held:
+            del self._held[provider_id]
 
     @staticmethod
     def _goes_on(rule: ProviderRule, row: Row, held: _Held, now: float) -> bool:
@@ -196,72 +207,3 @@ class Alerts:
         )
         self.kept.append(alert)
         return alert
-
-
-HOT_CELSIUS: Final = 85.0
-HOT_SECONDS: Final = 30.0
-COOL_CELSIUS: Final = 82.0
-"""A GPU that was hot is so until it is cooler than this."""
-
-
-def _temperature(row: Row) -> float | None:
-    """The hottest GPU's, °C; None where it is not known, or no longer of now."""
-    return row.headline.gpu_temp if row.headline is not None and row.record.is_online else None
-
-
-def _is_hot(row: Row) -> bool:
-    temperature = _temperature(row)
-    return temperature is not None and temperature >= HOT_CELSIUS
-
-
-def _is_cool(row: Row) -> bool:
-    temperature = _temperature(row)
-    return temperature is not None and temperature < COOL_CELSIUS
-
-
-def _hot_words(row: Row) -> str:
-    index = row.headline.hottest_gpu if row.headline is not None else None
-    which = "" if index is None else f" {index}"
-    limit = f"{HOT_CELSIUS:.0f}° or more for {format_duration(HOT_SECONDS)}"
-    return f"GPU{which} {format_temp(_temperature(row))}, {limit}"
-
-
-def _is_lost_while_busy(row: Row) -> bool:
-    return row.record.current_job_id is not None and not row.record.is_online
-
-
-def _lost_words(row: Row) -> str:
-    why = f" ({row.reason})" if row.reason else ""
-    return f"{row.record.state}{why} while it has {row.record.current_job_id}"
-
-
-def _has_lost_gpus(row: Row) -> bool:
-    return row.record.is_online and row.headline is not None and bool(row.headline.gpus_lost)
-
-
-def _has_all_gpus(row: Row) -> bool:
-    return row.record.is_online and row.headline is not None and not row.headline.gpus_lost
-
-
-def _lost_gpu_words(row: Row) -> str:
-    count = row.headline.gpus_lost if row.headline is not None else None
-    return f"{count} of {row.record.gpu_count or '?'} GPUs lost: the driver no longer answers for them"
-
-
-def default_rules() -> dict[str, Rule]:
-    """Give the rules that hold unless somebody has others, by the names that settings know them by."""
-    return {
-        "hot": ProviderRule(
-            name="GPU hot",
-            when=_is_hot,
-            until=_is_cool,
-            seconds=HOT_SECONDS,
-            words=_hot_words,
-            style="hot",
-        ),
-        "lost": ProviderRule(name="provider lost", when=_is_lost_while_busy, words=_lost_words, style="hot"),
-        "gpu-lost": ProviderRule(
-            name="GPU lost", when=_has_lost_gpus, until=_has_all_gpus, words=_lost_gpu_words, style="hot"
-        ),
-        "job-failed": JobRule(name="job failed", states=frozenset({JobState.FAILED})),
-    }

@@ -19,11 +19,11 @@ from textual.command import Provider
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
-from qubix_tui.client import CONSOLE, Connection, ConnectionState
+from qubix_tui.client import CONSOLE, ClientError, Connection, ConnectionState
 from qubix_tui.console import link_words
-from qubix_tui.console.alert_desk import AlertDesk
-from qubix_tui.console.alerts import Alerts, default_rules
-from qubix_tui.console.event_log import EventLog, Kind
+from qubix_tui.console.alert_rules import rules_of
+from qubix_tui.console.books import Books
+from qubix_tui.console.event_log import Kind
 from qubix_tui.console.fleet import Fleet, Summary
 from qubix_tui.console.format import format_age, safe
 from qubix_tui.console.frugal import Terminal
@@ -33,20 +33,26 @@ from qubix_tui.console.options import Options
 from qubix_tui.console.places import Place, Trail
 from qubix_tui.console.saving import Table, save_text, to_csv, to_json
 from qubix_tui.console.screens.base import ConsoleScreen
+from qubix_tui.console.screens.fleet import FleetScreen
 from qubix_tui.console.screens.help import HelpScreen
 from qubix_tui.console.screens.pick import Choice, PickScreen
+from qubix_tui.console.screens.submit import SubmitScreen
 from qubix_tui.console.settings import Settings
 from qubix_tui.console.settings_store import SettingsStore
 from qubix_tui.console.themes import THEMES, variables_for
 from qubix_tui.console.views import BY_NAME, VIEWS
 from qubix_tui.protocol import channels
 from qubix_tui.protocol.events import Event
+from qubix_tui.protocol.requests import SubmitJob
 from qubix_tui.protocol.tokens import Role
+from qubix_tui.protocol.types import Wire
 
 DIGEST_SECONDS: Final = 1.0
 """How often the hub sends the fleet's headline metrics."""
 
 NOTICE_SECONDS: Final = 12.0
+
+JOB_SUBMIT: Final = "job:submit"
 
 ALERT_DELAY_SECONDS: Final = 0.3
 FLASH_SECONDS: Final = 0.8
@@ -160,10 +166,8 @@ class QubixApp(App[None]):
     def learn_from(self, connection: Connection) -> None:
         """Begin empty books on what a hub will say. Before the app runs."""
         self.connection = connection
-        self.fleet = Fleet(connection.hub_time)
-        self.event_log = EventLog(self.fleet)
-        self.alerts = Alerts(list(default_rules().values()))
-        self.alert_desk = AlertDesk(self.alerts, self.fleet, self.event_log)
+        self.books = Books(connection, rules_of(self.settings.alerts, self.settings.rules))
+        self.fleet, self.event_log, self.jobs = self.books.fleet, self.books.event_log, self.books.jobs
 
     @property
     def ascii_only(self) -> bool:
@@ -246,9 +250,9 @@ class QubixApp(App[None]):
             self.say(notice)
         if self._news is not None:
             self.set_interval(1.0, self._ask_for_news)
-        self.connection.on("*", self._take)
+        self.books.open()
+        self.connection.on("*", self._look_for_alerts)
         self._end_state = self.connection.on_state(self._on_connection_state)
-        self.connection.on_gap(self._on_gap)
         self.connection.subscribe(channels.MARKETPLACE, snapshot=True, digest=DIGEST_SECONDS)
         await self.connection.start()
 
@@ -330,9 +334,46 @@ class QubixApp(App[None]):
         """Show one provider."""
         self.go(Place("fleet", provider_id))
 
+    def open_neighbour(self, provider_id: str, step: int) -> None:
+        """Show the provider that is so many rows further in the fleet's table, from the last on the first."""
+        fleet = self.screen_stack[0]
+        ids = fleet.table.ids if isinstance(fleet, FleetScreen) else ()
+        if isinstance(fleet, FleetScreen) and provider_id in ids:
+            neighbour = ids[(ids.index(provider_id) + step) % len(ids)]
+            fleet.table.select(neighbour)
+            self.trail.move(Place("fleet", neighbour))
+            self._show(self.trail.here)
+
     def open_job(self, job_id: str) -> None:
-        """Show what happened to one job."""
-        self.go(Place("events", f"job:{job_id}"))
+        """Show one job."""
+        self.go(Place("jobs", job_id))
+
+    def submit(self, job: SubmitJob) -> None:
+        """Hand a job in, and show it, or say why it is refused."""
+        self.run_worker(self._submit(job), exit_on_error=False)
+
+    def open_form(self) -> None:
+        """Ask for a job, and submit it."""
+
+        def filled(job: SubmitJob | None) -> None:
+            if job is not None:
+                self.submit(job)
+
+        self.push_screen(SubmitScreen(self.fleet), filled)
+
+    async def _submit(self, job: SubmitJob) -> None:
+        reply = await self.ask(JOB_SUBMIT, job)
+        if reply is not None:
+            self.notify(f"Job {reply.data.job_id} is submitted.", markup=False)
+            self.open_job(reply.data.job_id)
+
+    async def ask(self, kind: str, data: Wire) -> Event | None:
+        """Ask the hub for something, and say in words if it refuses, or does not answer; None then."""
+        try:
+            return await self.connection.request(kind, data)
+        except ClientError as error:
+            self.notify(safe(f"{error}."), severity="error", timeout=NOTICE_SECONDS, markup=False)
+            return None
 
     def action_go(self, view: str) -> None:
         """Go to a view."""
@@ -419,23 +460,16 @@ class QubixApp(App[None]):
         else:
             self.notify(f"Saved as {safe(str(path))}", timeout=NOTICE_SECONDS, markup=False)
 
-    def _take(self, event: Event) -> None:
-        """Put a message of the hub into the books: into the log while the fleet is still as it was before."""
-        self.event_log.take(event)
-        self.fleet.take(event)
-        self.alert_desk.take(event)
-        if self.alert_desk.has_fresh and not self._alerts_wait:
+    def _look_for_alerts(self, _event: Event) -> None:
+        if self.books.alert_desk.has_fresh and not self._alerts_wait:
             # Those that come together are told together.
             self._alerts_wait = True
             self.set_timer(ALERT_DELAY_SECONDS, self._announce)
 
-    def _on_gap(self, channel: str) -> None:
-        self.event_log.tell(Kind.HUB, f"what happened on {channel} meanwhile is not known", "warn")
-
     def _announce(self) -> None:
         """Tell the alerts that were found: in a corner, by a flash of the border, by the bell if asked."""
         self._alerts_wait = False
-        fresh = self.alert_desk.take_fresh()
+        fresh = self.books.alert_desk.take_fresh()
         if not fresh or not self.screen_stack:  # told already, or the console ends
             return
         shown = fresh if len(fresh) <= MOST_TOASTS else fresh[-1:]

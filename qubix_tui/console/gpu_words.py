@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from qubix_tui.console.format import (
     MIB_PER_GIB,
     UNKNOWN,
+    format_age,
     format_mem,
     format_percent,
     format_power,
@@ -82,18 +83,14 @@ def condition(gpu: GpuMetrics, held_back: Mapping[str, float]) -> Condition | No
         case "asleep":
             return Condition("asleep", "asleep: nothing uses it, and it is not woken to be measured", "label")
         case "stale":
-            return Condition(
-                "stale", "stale: the driver is late with its answer, these are the last values", "warn"
-            )
-    short, sentences, style = [], [], "label"
-    if gpu.xid:
-        short.append(f"Xid {gpu.xid}")
-        sentences.append(f"driver error Xid {gpu.xid}")
-        style = "hot"
-    if gpu.ecc_uncorrected:
-        short.append("ECC")
-        sentences.append(f"{gpu.ecc_uncorrected} uncorrected memory errors")
-        style = "hot"
+            age = gpu.ages.sample if gpu.ages is not None else None
+            since = "the last values" if age is None else f"from {format_age(age)} ago"
+            words = f"stale: the driver is late with its answer, these are {since}"
+            return Condition("stale" if age is None else f"late {format_age(age)}", words, "warn")
+    ills = illnesses(gpu)
+    short = [ill.short for ill in ills]
+    sentences = [ill.sentence for ill in ills]
+    style = "hot" if any(ill.style == "hot" for ill in ills) else "warn" if ills else "label"
     now = [reason for reason in gpu.throttle or () if reason != "idle"]
     recent = {reason: share for reason, share in held_back.items() if reason != "idle"}
     if now:
@@ -103,6 +100,52 @@ def condition(gpu: GpuMetrics, held_back: Mapping[str, float]) -> Condition | No
     elif recent:
         sentences.append(f"was held back by {_reasons(sorted(recent), recent)}")
     return Condition(", ".join(short), ", ".join(sentences), style) if sentences else None
+
+
+def illnesses(gpu: GpuMetrics) -> list[Condition]:
+    """Give what a GPU reports of its own health that is not as it should be, the worst first."""
+    ills = []
+    if gpu.row_remap_failure:
+        ills.append(Condition("memory broken", "a row of memory could not be replaced: exchange it", "hot"))
+    if gpu.xid:
+        ills.append(Condition(f"Xid {gpu.xid}", f"driver error Xid {gpu.xid}", "hot"))
+    if gpu.ecc_uncorrected:
+        ills.append(Condition("ECC", f"{gpu.ecc_uncorrected} uncorrected memory errors", "hot"))
+    if gpu.row_remap_pending:
+        ills.append(Condition("reset due", "a row of memory is replaced at the next reset", "warn"))
+    return ills
+
+
+def pcie_link(gpu: GpuMetrics) -> Fact:
+    """Give the PCIe link as it is, ``4.0×16``, and what it could be where that is more.
+
+    A link with fewer lanes than it could have is worth a colour. One of a lower generation is not: idle GPUs
+    lower it to save power.
+    """
+    generation, width = gpu.pcie_link_gen, gpu.pcie_link_width
+    if generation is None and width is None:
+        return Fact("link", UNKNOWN)
+    most_generation, most_width = gpu.pcie_link_gen_max, gpu.pcie_link_width_max
+    is_narrow = width is not None and most_width is not None and width < most_width
+    is_less = is_narrow or (
+        generation is not None and most_generation is not None and generation < most_generation
+    )
+    note = f"of {_link(most_generation, most_width)}" if is_less else ""
+    return Fact("link", _link(generation, width), "warn" if is_narrow else "value", note)
+
+
+def health(gpu: GpuMetrics) -> Fact:
+    """Give in a few words how a GPU's memory and driver are; ``—`` where it tells nothing of that."""
+    ills = illnesses(gpu)
+    if ills:
+        return Fact("health", ", ".join(ill.short for ill in ills), ills[0].style)
+    told = [gpu.ecc_corrected, gpu.ecc_uncorrected, gpu.row_remaps_correctable, gpu.row_remaps_uncorrectable]
+    if all(value is None for value in told):
+        return Fact("health", UNKNOWN)
+    corrected = f"{gpu.ecc_corrected} corrected" if gpu.ecc_corrected else ""
+    remapped = sum(value or 0 for value in told[2:])
+    parts = [corrected, f"{remapped} rows replaced" if remapped else ""]
+    return Fact("health", "ok", note=", ".join(part for part in parts if part))
 
 
 def facts(gpu: GpuMetrics) -> list[Fact]:
@@ -116,10 +159,13 @@ def facts(gpu: GpuMetrics) -> list[Fact]:
         Fact("memory", format_mem(gpu.mem_used_mb, gpu.mem_total_mb)),
         Fact("temp", format_temp(gpu.temp_c), temperature_style(gpu.temp_c, slowdown), limit),
         Fact("power", format_power(gpu.power_w, gpu.power_limit_w), power_style(gpu)),
-        Fact("clocks", clocks(gpu)),
+        Fact("clocks", clocks(gpu), note=_performance(gpu)),
         Fact("fan", format_percent(gpu.fan_percent)),
-        Fact("PCIe", pcie),
-        Fact("energy", energy(gpu.energy_j)),
+        pcie_link(gpu),
+        health(gpu),
+        Fact("energy", energy(gpu.energy_j), note=_average(gpu)),
+        *_memory_temperature(gpu),
+        *([] if pcie == UNKNOWN else [Fact("PCIe", pcie)]),
     ]
     return table + _processes(gpu)
 
@@ -136,6 +182,28 @@ def energy(joules: float | None) -> str:
         return UNKNOWN
     hours = joules / _JOULES_PER_KWH
     return f"{hours:.2f}kWh" if hours < 10 else f"{hours:.0f}kWh"
+
+
+def _link(generation: int | None, width: int | None) -> str:
+    return f"{UNKNOWN if generation is None else f'{generation}.0'}×{UNKNOWN if width is None else width}"
+
+
+def _performance(gpu: GpuMetrics) -> str:
+    return "" if gpu.performance_state is None else f"P{gpu.performance_state}"
+
+
+def _average(gpu: GpuMetrics) -> str:
+    return "" if gpu.avg_power_w is None else f"{gpu.avg_power_w:.0f}W mean"
+
+
+def _memory_temperature(gpu: GpuMetrics) -> list[Fact]:
+    if gpu.mem_temp_c is None:
+        return []
+    most = gpu.mem_temp_max_c
+    style = "value" if most is None else temperature_style(gpu.mem_temp_c, most)
+    return [
+        Fact("mem temp", format_temp(gpu.mem_temp_c), style, f"slows at {format_temp(most)}" if most else "")
+    ]
 
 
 def _processes(gpu: GpuMetrics) -> list[Fact]:

@@ -37,6 +37,11 @@ class Trail:
         self._back = [] if place == self._home else [*self._back, self.here][-MOST_KEPT:]
         self.here = place
 
+    def move(self, place: Place) -> None:
+        """Note that somebody went on from here to a place beside it: the way back stays as it is."""
+        if place != self.here:
+            self.before, self.here = self.here, place
+
     def back(self) -> Place | None:
         """Go back one step, and give where that is; None where the way ends."""
         if not self._back:

@@ -8,6 +8,8 @@ from qubix_tui.console.screens.base import ConsoleScreen
 from qubix_tui.console.screens.events import EventsScreen
 from qubix_tui.console.screens.fleet import FleetScreen
 from qubix_tui.console.screens.hub import HubScreen
+from qubix_tui.console.screens.job import JobScreen
+from qubix_tui.console.screens.jobs import JobsScreen
 from qubix_tui.console.screens.provider import ProviderScreen
 
 
@@ -28,6 +30,7 @@ class View(NamedTuple):
 
 VIEWS: Final = (
     View("fleet", "f", "The fleet: every provider, live", FleetScreen, ProviderScreen),
+    View("jobs", "j", "The jobs: running, waiting, over", JobsScreen, JobScreen),
     View("events", "e", "Everything that happened", EventsScreen),
     View("alerts", "a", "The last alerts, and which still hold", AlertsScreen),
     View("hub", "h", "The hub itself: connections, messages, limits", HubScreen),

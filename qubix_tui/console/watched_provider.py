@@ -20,6 +20,9 @@ from qubix_tui.protocol.types import from_timestamp
 
 MAX_JOB_MARKS: Final = 64
 
+MAX_KEPT: Final = 4
+"""Providers whose history is kept: an hour of one with 16 GPUs takes 2 MB."""
+
 
 class JobMark(NamedTuple):
     """A job began or ended on the provider."""
@@ -115,3 +118,28 @@ class WatchedProvider:
             last_heartbeat=status.last_heartbeat,
         )
         return True
+
+
+class WatchedProviders:
+    """The providers that were looked at last, with what was seen of them: who comes back finds it again."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, WatchedProvider] = {}
+
+    def watch(self, provider_id: str, record: Provider | None, reason: str | None) -> WatchedProvider:
+        """Give a provider to follow from now on, with what is known of it from before.
+
+        Args:
+            provider_id: Whom.
+            record: What is known already (from the fleet), until the hub says it itself.
+            reason: Why it is in the state that ``record`` tells, if known.
+        """
+        watched = self._kept.pop(provider_id, None)
+        if watched is None:
+            watched = WatchedProvider(provider_id)
+        watched.record, watched.reason = record, reason
+        watched.is_answered = watched.is_removed = False
+        self._kept[provider_id] = watched
+        if len(self._kept) > MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return watched

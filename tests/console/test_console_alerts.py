@@ -5,28 +5,30 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qubix_tui.console.alert_rules import COOLER_CELSIUS, rules_of
 from qubix_tui.console.alerts import (
-    COOL_CELSIUS,
     GAP_SECONDS,
-    HOT_CELSIUS,
-    HOT_SECONDS,
     KEPT_ALERTS,
     Alert,
     Alerts,
     JobRule,
-    default_rules,
 )
 from qubix_tui.console.fleet import Row
+from qubix_tui.console.settings import AlertRule, AlertSettings
 from qubix_tui.protocol.records import Job, JobState, ProviderState
 from qubix_tui.protocol.types import to_timestamp
 from tests.console.records import NOW, headline, provider
+
+DEFAULTS = AlertSettings()
+HOT_CELSIUS, HOT_SECONDS = DEFAULTS.hot_c, DEFAULTS.hot_seconds
+COOL_CELSIUS = HOT_CELSIUS - COOLER_CELSIUS
 
 
 class Stage:
     """The default rules, one provider, and time in the test's hands."""
 
-    def __init__(self) -> None:
-        self.alerts = Alerts(list(default_rules().values()))
+    def __init__(self, settings: AlertSettings = DEFAULTS, **own: AlertRule) -> None:
+        self.alerts = Alerts(rules_of(settings, own))
         self.row = Row(provider())
         self.now = NOW
 
@@ -57,6 +59,27 @@ def test_a_hot_gpu_speaks_after_its_time_and_once() -> None:
     assert alert.text == "rig-1: GPU 3 86°, 85° or more for 30s"
     assert (alert.rule, alert.style, alert.provider_id) == ("GPU hot", "hot", "rig-1-3f9a1c")
     assert stage.alerts.open == 1
+
+
+def test_the_limits_are_settings() -> None:
+    """From which heat on and for how long; which of the rules are wanted; and the bell."""
+    stage = Stage(AlertSettings(hot_c=70, hot_seconds=0, off=("gpu-lost",), bell=True))
+    (alert,) = stage.sample(gpu_temp=70.0, gpus_lost=1)
+    assert (alert.rule, alert.text, alert.rings) == ("GPU hot", "rig-1: GPU 70°, 70° or more", True)
+    assert [rule.name for rule in stage.alerts.rules] == ["GPU hot", "provider lost", "job failed"]
+
+
+def test_rules_of_ones_own_are_queries() -> None:
+    """Such as the fleet's filter: when it begins, for how long, and when it is over."""
+    rule = AlertRule(when="use<5 cpu>50", until="use>20", seconds=10, bell=True)
+    stage = Stage(AlertSettings(off=("hot", "lost", "gpu-lost", "job-failed")), idle=rule)
+    found = [alert for _ in range(20) for alert in stage.sample(gpu_percent=1.0, cpu_percent=90.0)]
+    (alert,) = found
+    assert (alert.rule, alert.text, alert.rings) == ("idle", "rig-1: use<5 cpu>50 for 10s", True)
+    stage.sample(gpu_percent=10.0, cpu_percent=90.0)
+    assert stage.alerts.open == 1
+    stage.sample(gpu_percent=30.0, cpu_percent=90.0)
+    assert stage.alerts.open == 0
 
 
 def test_a_short_peak_is_no_alert() -> None:
@@ -124,7 +147,7 @@ def test_a_lost_gpu_stays_one_while_its_machine_is_away() -> None:
 
 def test_a_failed_job_is_told_once() -> None:
     """With its workload and the reason, whatever is said of it again; other ends are no alert."""
-    alerts = Alerts(list(default_rules().values()))
+    alerts = Alerts(rules_of(DEFAULTS, {}))
     assert alerts.look_at_job(job(JobState.RUNNING), NOW) == []
     assert alerts.look_at_job(job(JobState.COMPLETED, "other"), NOW) == []
     (alert,) = alerts.look_at_job(job(JobState.FAILED, reason="exit code 1\x1b[2J"), NOW)

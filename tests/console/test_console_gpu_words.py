@@ -1,10 +1,12 @@
 """A GPU in words: what is said when, and that nothing is made up."""
 
+from typing import Any
+
 import pytest
 
 from qubix_tui.console import gpu_words
 from qubix_tui.console.gpu_words import Condition
-from qubix_tui.protocol.records import GpuInfo, GpuMetrics, GpuProcess
+from qubix_tui.protocol.records import GpuAges, GpuInfo, GpuMetrics, GpuProcess
 from tests.console.provider_stage import gpu
 
 
@@ -15,7 +17,14 @@ def values(one: GpuMetrics) -> dict[str, str]:
 
 def test_everything_a_gpu_says() -> None:
     """Each value has its unit, in the order of its worth."""
-    full = gpu(pcie_rx_bytes_per_sec=1.2e6, pcie_tx_bytes_per_sec=0)
+    full = gpu(
+        pcie_rx_bytes_per_sec=1.2e6,
+        pcie_tx_bytes_per_sec=0,
+        pcie_link_gen=4,
+        pcie_link_width=16,
+        ecc_corrected=0,
+        mem_temp_c=78,
+    )
     assert values(full) == {
         "use": "97%",
         "memory": "22.1/24G",
@@ -23,8 +32,11 @@ def test_everything_a_gpu_says() -> None:
         "power": "438/450W",
         "clocks": "2520/10501MHz",
         "fan": "78%",
-        "PCIe": "↓1.2M/s ↑0B/s",
+        "link": "4.0×16",
+        "health": "ok",
         "energy": "3.33kWh",
+        "mem temp": "78°",
+        "PCIe": "↓1.2M/s ↑0B/s",
         "runs": "python3 19.5G",
     }
 
@@ -41,6 +53,58 @@ def test_half_known_pairs() -> None:
     assert half["memory"] == "—/24G"
     assert half["PCIe"] == "↓— ↑5B/s"
     assert values(gpu(pcie_rx_bytes_per_sec=0, pcie_tx_bytes_per_sec=0))["PCIe"] == "↓0B/s ↑0B/s"
+
+
+def facts(**more: Any) -> dict[str, tuple[str, str, str]]:
+    """Give value, style and note of the facts of a GPU, by label."""
+    return {
+        fact.label: (fact.value, fact.style, fact.note) for fact in gpu_words.facts(gpu(**more)) if fact.label
+    }
+
+
+def test_a_link_below_what_it_could_be() -> None:
+    """Fewer lanes are worth a colour; a lower generation is what idle GPUs do, and is told quietly."""
+    most = {"pcie_link_gen_max": 4, "pcie_link_width_max": 16}
+    assert facts(pcie_link_gen=4, pcie_link_width=16, **most)["link"] == ("4.0×16", "value", "")
+    assert facts(pcie_link_gen=1, pcie_link_width=16, **most)["link"] == ("1.0×16", "value", "of 4.0×16")
+    assert facts(pcie_link_gen=4, pcie_link_width=8, **most)["link"] == ("4.0×8", "warn", "of 4.0×16")
+
+
+@pytest.mark.parametrize(
+    ("more", "value", "style", "says"),
+    [
+        ({"ecc_uncorrected": 0}, "ok", "value", None),
+        ({"ecc_uncorrected": 3}, "ECC", "hot", "3 uncorrected memory errors"),
+        ({"xid": 79}, "Xid 79", "hot", "driver error Xid 79"),
+        ({"row_remap_pending": True}, "reset due", "warn", "a row of memory is replaced at the next reset"),
+        (
+            {"row_remap_failure": True, "row_remap_pending": True},
+            "memory broken, reset due",
+            "hot",
+            "a row of memory could not be replaced: exchange it",
+        ),
+    ],
+)
+def test_health(more: dict[str, Any], value: str, style: str, says: str | None) -> None:
+    """What the GPU reports of its memory and driver, the worst first; also in its condition."""
+    assert facts(**more)["health"][:2] == (value, style)
+    condition = gpu_words.condition(gpu(**more), {})
+    assert (condition is None) if says is None else says in (condition or Condition("", "", "")).sentence
+
+
+def test_health_tells_what_was_mended() -> None:
+    """Corrected errors and replaced rows are no illness, and are told beside it."""
+    told = facts(ecc_corrected=12, row_remaps_correctable=1, row_remaps_uncorrectable=1)["health"]
+    assert told == ("ok", "value", "12 corrected, 2 rows replaced")
+    assert facts()["health"] == ("—", "value", "")
+
+
+def test_a_late_gpu_tells_how_late() -> None:
+    """The age of values that the driver did not renew."""
+    late = gpu_words.condition(gpu(state="stale", ages=GpuAges(sample=7)), {})
+    assert late == Condition(
+        "late 7s", "stale: the driver is late with its answer, these are from 7s ago", "warn"
+    )
 
 
 def test_processes_largest_first() -> None:

@@ -135,7 +135,7 @@ async def test_what_is_not_known_is_a_dash() -> None:
         text = await shown.text()
     assert "1× — · driver — · CUDA — · location — · —/h" in text
     assert "no job" in text
-    for label in ("use ", "memory", "temp", "power", "clocks", "fan", "PCIe", "energy", "runs"):
+    for label in ("use ", "memory", "temp", "power", "clocks", "fan", "link", "health", "energy", "runs"):
         assert re.search(rf"{label} +—", text), label
     assert re.search(r"CPU +— of 32 +RAM +— +load +— +net ↓ +— ↑ +— +disk +— +up — +agent —", text)
 
@@ -286,15 +286,15 @@ async def test_the_hub_goes_and_comes_back() -> None:
 
 
 async def test_the_span_is_chosen_by_key() -> None:
-    """`g` changes between ten minutes and one; `1` and `2` name them."""
+    """`g` goes from ten minutes to an hour and to one minute; `1`, `2` and `3` name them."""
     async with stage() as shown:
         shown.connection.snapshot(record(), metrics(), history())
         spans = []
-        for key in ("2", "g", "g", "1", "1"):
+        for key in ("2", "g", "g", "g", "1", "3"):
             await shown.pilot.press(key)
-            found = re.search(r"last (\d+ min)", await shown.text())
+            found = re.search(r"last (\d+ (min|h))", await shown.text())
             spans.append(found and found[1])
-    assert spans == ["10 min", "1 min", "10 min", "1 min", "1 min"]
+    assert spans == ["10 min", "1 h", "1 min", "10 min", "1 min", "1 h"]
 
 
 async def test_a_job_is_marked_on_the_graphs() -> None:

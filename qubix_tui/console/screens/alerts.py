@@ -74,7 +74,7 @@ class AlertsScreen(ConsoleScreen):
         if not self._has_changed:
             return
         self._has_changed = False
-        alerts = self.console_app.alerts
+        alerts = self.console_app.books.alerts
         shown = list(reversed(alerts.kept))
         has_dates = bool(shown) and self._now() - shown[-1].moment >= DAY
         if has_dates is not self._has_dates:
@@ -107,7 +107,7 @@ class AlertsScreen(ConsoleScreen):
                 alert.job_id,
                 alert.text,
             )
-            for alert in self.console_app.alerts.kept
+            for alert in self.console_app.books.alerts.kept
         ]
         return Table("alerts", ("time", "ended", "rule", "provider_id", "job_id", "text"), rows)
 

@@ -64,7 +64,13 @@ class EventsScreen(ConsoleScreen):
         yield TopBar("events", app.url, ascii_only=app.ascii_only)
         with Horizontal(classes="filter-line"):
             yield Static("/", classes="filter-mark", markup=False)
-            yield Input(placeholder=PLACEHOLDER, compact=True, id="events-filter", classes="filter-input")
+            yield Input(
+                placeholder=PLACEHOLDER,
+                compact=True,
+                select_on_focus=False,
+                id="events-filter",
+                classes="filter-input",
+            )
             yield Static(id="events-count", classes="filter-count", markup=False)
         yield RecordList[Entry](
             columns=self._columns,

@@ -6,13 +6,22 @@ from typing import ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Static
 
 from qubix_tui.client import ConnectionState
 from qubix_tui.console.fleet import STALE_SECONDS
-from qubix_tui.console.format import format_age, format_gpus, safe
+from qubix_tui.console.format import (
+    format_age,
+    format_duration,
+    format_gpus,
+    format_money,
+    format_percent,
+    safe,
+)
 from qubix_tui.console.screens.base import ConsoleScreen
 from qubix_tui.console.watched_provider import WatchedProvider
+from qubix_tui.console.widgets.about_panel import BENCHMARK, About, AboutPanel
 from qubix_tui.console.widgets.gpu_grid import COMFORTABLE_HEIGHT, GpuGrid, arrange
 from qubix_tui.console.widgets.graph import Mark
 from qubix_tui.console.widgets.host_panel import HostPanel
@@ -23,7 +32,9 @@ from qubix_tui.console.widgets.timeline import Timeline
 from qubix_tui.console.widgets.top_bar import TopBar
 from qubix_tui.protocol import channels
 from qubix_tui.protocol.events import Event
-from qubix_tui.protocol.records import GpuInfo, GpuMetrics
+from qubix_tui.protocol.records import GpuInfo, GpuMetrics, Requirements
+from qubix_tui.protocol.requests import SubmitJob
+from qubix_tui.protocol.types import from_timestamp
 
 MAX_GPUS: Final = 64
 """More panels than this are not made, whatever a provider says it has."""
@@ -33,7 +44,13 @@ TICK_SECONDS: Final = 1.0
 
 MINUTE: Final = 60.0
 TEN_MINUTES: Final = 600.0
-SPANS: Final = {MINUTE: "1 min", TEN_MINUTES: "10 min"}
+HOUR: Final = 3600.0
+SPANS: Final = {MINUTE: "1 min", TEN_MINUTES: "10 min", HOUR: "1 h"}
+"""Of the last hour there is what this console saw; the hub remembers ten minutes."""
+
+SIDE_WIDTH: Final = 170
+"""From here on everything about the provider stands beside its curves, else in their place."""
+ABOUT_WIDTH: Final = 76
 
 HOST_GRAPH_HEIGHTS: Final = (8, 6, 4)
 """Lines that the host's graphs may have beside the GPUs, from the most to the least."""
@@ -54,12 +71,42 @@ class ProviderScreen(ConsoleScreen):
     """
 
     VIEW = "fleet"
+    CHANGES = frozenset({"benchmark"})
     CSS_PATH = "../styles/provider.tcss"
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("g", "toggle_span", "1/10 min", id="provider.span", tooltip="Show one minute or ten"),
+        Binding("g", "next_span", "span", id="provider.span", tooltip="Ten minutes, an hour, or one minute"),
         Binding("1", "show_span(60)", "1 min", id="provider.minute", show=False, tooltip="The last minute"),
         Binding("2", "show_span(600)", "10 min", id="provider.minutes", show=False, tooltip="The last ten"),
+        Binding(
+            "3", "show_span(3600)", "1 h", id="provider.hour", show=False, tooltip="The hour, as far as seen"
+        ),
+        Binding("i", "about", "details", id="provider.about", tooltip="Health, processes, jobs, workloads"),
+        Binding(
+            "b",
+            "benchmark",
+            "benchmark",
+            show=False,
+            id="provider.benchmark",
+            tooltip="Start the benchmark on it: a job like any other",
+        ),
+        Binding(
+            "left_square_bracket",
+            "step(-1)",
+            "previous",
+            key_display="[",
+            id="provider.previous",
+            show=False,
+            tooltip="The provider above it in the fleet's table",
+        ),
+        Binding(
+            "right_square_bracket",
+            "step(1)",
+            "next",
+            key_display="]",
+            id="provider.next",
+            tooltip="The provider below it in the fleet's table",
+        ),
     ]
 
     def __init__(self, provider_id: str) -> None:
@@ -84,16 +131,21 @@ class ProviderScreen(ConsoleScreen):
         yield ProviderHeader(ascii_only=ascii_only)
         yield Static(id="gpu-note", markup=False)
         host = HostPanel(ascii_only=ascii_only)
-        yield GpuGrid(palette=host)
-        yield host
+        with Horizontal(id="body"):
+            with Vertical(id="curves"):
+                yield GpuGrid(palette=host)
+                yield host
+            with VerticalScroll(id="about"):
+                yield AboutPanel(ascii_only=ascii_only)
         yield KeyLine(ascii_only=ascii_only)
 
     def on_mount(self) -> None:
         """Begin with what the fleet knows, and ask the hub for the rest."""
         app = self.console_app
         row = app.fleet.rows.get(self.provider_id)
-        if row is not None:
-            self._watched = WatchedProvider(self.provider_id, row.record, row.reason)
+        record, reason = (None, None) if row is None else (row.record, row.reason)
+        self._watched = app.books.watched.watch(self.provider_id, record, reason)
+        app.books.need_jobs()
         app.connection.on("*", self._on_event)
         self._end_state = app.connection.on_state(self._on_connection_state)
         # Not recovered by offset: after each reconnect the snapshot fills what the graphs have missed.
@@ -109,11 +161,34 @@ class ProviderScreen(ConsoleScreen):
 
     def on_resize(self) -> None:
         """Share the room of the new size."""
+        self.set_class(self.size.width >= SIDE_WIDTH, "-side")
         self._share_room()
 
-    def action_toggle_span(self) -> None:
-        """Show the other span."""
-        self.action_show_span(MINUTE if self._span == TEN_MINUTES else TEN_MINUTES)
+    def action_next_span(self) -> None:
+        """Show the next span: ten minutes, an hour, one minute."""
+        spans = list(SPANS)
+        self.action_show_span(spans[(spans.index(self._span) + 1) % len(spans)])
+
+    def action_about(self) -> None:
+        """Show everything about the provider, in place of its curves where there is no room for both."""
+        self.toggle_class("-about")
+        if self.has_class("-about"):
+            self.query_one("#about").focus()
+        self._is_stale_picture = True
+        self.update()
+
+    def action_benchmark(self) -> None:
+        """Have the provider measured."""
+        record = self._watched.record
+        if record is None or not any(workload.name == BENCHMARK for workload in record.workloads):
+            self.notify(f"{safe(self.provider_id)} does not offer the workload {BENCHMARK}.", markup=False)
+            return
+        requires = Requirements(provider_id=record.id, simulated=record.simulated)
+        self.console_app.submit(SubmitJob(workload=BENCHMARK, requires=requires))
+
+    def action_step(self, step: int) -> None:
+        """Show another provider, in the order of the fleet's table."""
+        self.console_app.open_neighbour(self.provider_id, step)
 
     def action_show_span(self, seconds: float) -> None:
         """Show the last so many seconds."""
@@ -156,20 +231,64 @@ class ProviderScreen(ConsoleScreen):
             end=self._now(),
             span=self._span,
             span_label=SPANS[self._span],
-            marks=tuple(
-                Mark(moment, f"{safe(job_id)} ends" if ended else safe(job_id))
-                for moment, job_id, ended in watched.job_marks
-            ),
+            marks=self._marks(),
         )
         stale = self._is_stale()
         for panel in grid.panels:
             panel.show(self._gpu(panel.index), self._gpu_info(panel.index), timeline, stale=stale)
         self.query_one(HostPanel).show(watched.metrics, watched.record, timeline, stale=stale)
+        if self.has_class("-about") or self.has_class("-side"):
+            self._show_about(stale=stale)
         note = watched.metrics.gpu_note if watched.metrics is not None else None
         self.set_class(note is not None, "-noted")
         self._share_room()
         self.query_one("#gpu-note", Static).update(safe(note or ""), layout=False)
         self.set_class(watched.record is None and watched.metrics is None, "-unknown")
+
+    def _show_about(self, *, stale: bool) -> None:
+        app, watched = self.console_app, self._watched
+        about = About(
+            record=watched.record,
+            metrics=watched.metrics,
+            jobs=app.jobs.of_provider(self.provider_id),
+            are_jobs_known=app.jobs.is_loaded,
+            now=self._now(),
+        )
+        self.query_one(AboutPanel).show(about, stale=stale)
+
+    def _marks(self) -> tuple[Mark, ...]:
+        """Give where jobs began and ended: as the hub has it, else as it was seen here."""
+        marks, known = [], set()
+        oldest = self._now() - HOUR
+        for row in self.console_app.jobs.of_provider(self.provider_id):
+            job = row.job
+            if job.started_at is None:
+                continue
+            known.add(job.id)
+            begun = from_timestamp(job.started_at)
+            if begun >= oldest:
+                marks.append(Mark(begun, job.id))
+            if job.finished_at is not None and (ended := from_timestamp(job.finished_at)) >= oldest:
+                marks.append(Mark(ended, f"{job.id} ends"))
+        for moment, job_id, has_ended in self._watched.job_marks:
+            if job_id not in known:
+                marks.append(Mark(moment, f"{job_id} ends" if has_ended else job_id))
+        return tuple(sorted(marks))
+
+    def _job_words(self) -> str | None:
+        """Say how the job that it has does; None where it has none, or that is not known."""
+        record, now = self._watched.record, self._now()
+        row = None
+        if record is not None and record.current_job_id is not None:
+            row = self.console_app.jobs.rows.get(record.current_job_id)
+        if row is None:
+            return None
+        progress = row.job.progress
+        share = progress.progress if progress is not None else None
+        parts = ["" if share is None else format_percent(share), format_duration(row.elapsed(now))]
+        cost = row.cost(now)
+        parts.append("" if cost is None else f"{format_money(cost)} so far")
+        return ", ".join(part for part in parts if part)
 
     def _show_header(self) -> None:
         app, watched = self.console_app, self._watched
@@ -183,6 +302,7 @@ class ProviderScreen(ConsoleScreen):
                 is_stale=self._is_stale(),
                 is_connected=app.is_live,
                 span_label=SPANS[self._span],
+                job_words=self._job_words(),
                 notice=self._notice(),
             )
         )
@@ -193,7 +313,7 @@ class ProviderScreen(ConsoleScreen):
         if not count:
             host.styles.height = "1fr"
             return
-        width = self.size.width - 2
+        width = self.size.width - 2 - (ABOUT_WIDTH if self.has_class("-side") else 0)
         room = self.size.height - CHROME_HEIGHT - self.has_class("-noted")
         least = host.least_height(width)
         wanted = [least + graphs for graphs in HOST_GRAPH_HEIGHTS if least + graphs <= HOST_SHARE * room]

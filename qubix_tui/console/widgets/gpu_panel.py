@@ -15,10 +15,10 @@ from qubix_tui.console.widgets.tiles import GAP, beside, cut, tiles, widen
 from qubix_tui.console.widgets.timeline import Timeline
 from qubix_tui.protocol.records import GpuInfo, GpuMetrics
 
-TABLE_WIDTH: Final = 30
+TABLE_WIDTH: Final = 31
 """Cells of the table of numbers at the left of a tall panel."""
 
-LABEL_WIDTH: Final = 8
+LABEL_WIDTH: Final = 9
 
 MIN_TALL_WIDTH: Final = 72
 MIN_TALL_HEIGHT: Final = 9

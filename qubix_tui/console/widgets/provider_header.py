@@ -32,6 +32,8 @@ class Standing:
     is_connected: bool
     """Whether the hub is heard: else the state, too, is of the past."""
     span_label: str
+    job_words: str | None
+    """How the job that it has does: ``62%, 3m12s, 0.02 so far``."""
     notice: str | None
     """A sentence about what is shown, where that needs one."""
 
@@ -80,6 +82,8 @@ class ProviderHeader(LinePanel):
                     "value" if job and standing.is_connected else "label",
                 )
             )
+            if standing.job_words:
+                line.append(self.text(f" {standing.job_words}", "label"))
         return self._with_end(line, *self._freshness(standing), width)
 
     def _what(self, standing: Standing, width: int) -> Line:
