@@ -12,14 +12,12 @@ import msgspec
 
 from qubix_tui.hub.job_state import StoredJob
 from qubix_tui.hub.provider_state import Entry
-from qubix_tui.hub.registry import Registry
 from qubix_tui.protocol.answers import Match, MatchRule
 from qubix_tui.protocol.checks import printable
-from qubix_tui.protocol.errors import ErrorCode, ProtocolError
+from qubix_tui.protocol.errors import ProtocolError
 from qubix_tui.protocol.params import check_params
 from qubix_tui.protocol.reasons import JobReason, reason_word
 from qubix_tui.protocol.records import Job, Provider, ProviderState, Receipt, Workload
-from qubix_tui.protocol.requests import SubmitJob
 
 RECORDS_TABLE: Final = "provider_records"
 """How each provider did with its jobs."""
@@ -150,7 +148,7 @@ def _offering(job: Job) -> Iterable[Rule]:
     yield Rule(
         "workload",
         lambda entry: workload_of(entry.stored.provider, job.workload) is not None,
-        lambda entry: f"{entry.id} does not offer {job.workload}; {_offers(entry)}",
+        lambda entry: f"{entry.id} does not offer {job.workload}; {offers(entry)}",
     )
     yield Rule(
         _PARAMS,
@@ -225,34 +223,10 @@ def _params_miss(entry: Entry, job: Job) -> str | None:
     return None
 
 
-def _offers(entry: Entry) -> str:
+def offers(entry: Entry) -> str:
+    """Say what a provider offers."""
     names = ", ".join(workload.name for workload in entry.stored.provider.workloads)
     return f"it offers {printable(names, 200)}" if names else "it offers nothing"
-
-
-def check_offer(request: SubmitJob, registry: Registry) -> None:
-    """Check a job against the provider that it chooses, where it chooses one.
-
-    Raises:
-        ProtocolError: ``no_provider``: there is no such provider, or it does not offer the workload.
-            ``invalid``: it does not take the parameters.
-    """
-    chosen = request.requires.provider_id
-    if chosen is None:
-        return
-    entry = registry.get(chosen)
-    if entry is None:
-        raise ProtocolError(
-            ErrorCode.NO_PROVIDER, f"there is no provider {chosen}", field="data.requires.providerId"
-        )
-    workload = workload_of(entry.stored.provider, request.workload)
-    if workload is None:
-        raise ProtocolError(
-            ErrorCode.NO_PROVIDER,
-            f"{chosen} does not offer {request.workload}; {_offers(entry)}",
-            field="data.workload",
-        )
-    check_params(workload, request.params, foreign_patterns=True)
 
 
 async def explain(stored: StoredJob, providers: Sequence[Entry], now: float) -> Match:

@@ -20,8 +20,9 @@ from qubix_tui.hub.job_agents import JobAgents, log_frame
 from qubix_tui.hub.job_book import JobBook
 from qubix_tui.hub.job_logs import tail
 from qubix_tui.hub.job_machine import Input
-from qubix_tui.hub.job_match import check_offer, explain
+from qubix_tui.hub.job_match import explain
 from qubix_tui.hub.job_matcher import Matcher
+from qubix_tui.hub.job_offers import Offers
 from qubix_tui.hub.job_state import KEYS_TABLE, Decision, JobSettings, LiveJob, new_job_id
 from qubix_tui.hub.providers import Providers
 from qubix_tui.hub.publisher import Publisher
@@ -97,6 +98,7 @@ class Jobs:
         self._counted_from = clock.monotonic()
         self._cleaned_at = clock.monotonic()
         self._newest_ms = 0
+        self._offers = Offers(providers.registry, clock)
 
     async def load(self) -> None:
         """Take over what the engine holds.
@@ -117,8 +119,8 @@ class Jobs:
         The same key, from the same token, gives the job that it gave before.
 
         Raises:
-            ProtocolError: ``invalid``: the chosen provider does not take its parameters. ``no_provider``:
-                there is no such provider, or it does not offer the workload. ``conflict``: the key stands for
+            ProtocolError: ``invalid``: nobody who offers the workload takes its parameters. ``no_provider``:
+                the chosen provider is not known, or does not offer it. ``conflict``: the key stands for
                 another job. ``unavailable``: there are too many jobs.
             EngineUnavailable: The store did not take it.
         """
@@ -145,7 +147,7 @@ class Jobs:
                 f"{len(self.book.live)} jobs wait or run here, and this hub takes no more; try again later",
                 retry_after=_BUSY_SECONDS,
             )
-        check_offer(request, self._providers.registry)
+        self._offers.check(request)
         # Never twice the same time: jobs are served, by the next hub too, in the order in which they came.
         self._newest_ms = max(self._newest_ms + 1, int(self._clock.time() * 1000))
         job_id = new_job_id(self._newest_ms)

@@ -233,7 +233,7 @@ async def test_two_submits_with_one_key_at_the_same_time(operator: Client, hub: 
 @pytest.mark.parametrize(
     ("data", "code", "said"),
     [
-        ({"params": {"x": "a" * 20_000}}, "invalid", "at most 16384 bytes"),
+        ({"workload": "other", "params": {"x": "a" * 20_000}}, "invalid", "at most 16384 bytes"),
         ({"retries": 11}, "invalid", "at most 10 retries"),
         ({"timeoutSeconds": 0}, "invalid", "more than 0"),
         ({"requires": {"providerId": "nobody"}}, "no_provider", "there is no provider nobody"),
@@ -244,6 +244,7 @@ async def test_two_submits_with_one_key_at_the_same_time(operator: Client, hub: 
         ),
         ({"params": {"epochs": 0}, "requires": {"providerId": "RIG"}}, "invalid", "at least 1, not 0"),
         ({"params": {"epoch": 5}, "requires": {"providerId": "RIG"}}, "invalid", "it has epochs"),
+        ({"params": {"epochs": 101}}, "invalid", "at most 100, not 101"),
     ],
 )
 async def test_a_submit_that_can_not_be_is_refused(
@@ -284,12 +285,29 @@ async def test_the_cheapest_provider_gets_it(hub: Running, operator: Client) -> 
 
 async def test_why_names_the_nearest_miss(hub: Running, operator: Client, agent: ScriptedAgent) -> None:
     """For each rule how many meet it, and what would have to be different."""
-    job_id = await submit(
+    async with await hub.agent() as other:
+        # Who takes such parameters leaves again: the job has to wait for one like it.
+        generous = [{"name": "train", "params": [{"name": "epochs", "type": "integer"}]}]
+        await join(hub, other, workerId="w2", name="other", workloads=generous, pricePerHour=0.5)
+        job_id = await submit_demanding(operator)
+    await eventually(lambda: len([one for one in hub.hub.providers() if one.is_online]) == 1)
+    gone = next(one.id for one in hub.hub.providers() if not one.is_online)
+    assert (await operator.ask("provider:remove", {"providerId": gone}))["type"] == "ok"
+    await check_why(operator, agent, job_id)
+
+
+async def submit_demanding(operator: Client) -> str:
+    """Submit a job that hardly any provider can run."""
+    return await submit(
         operator,
         "train",
         params={"epochs": 500},
         requires={"gpuModel": "4090", "minGpuMemMb": 20_000, "maxPricePerHour": 1},
     )
+
+
+async def check_why(operator: Client, agent: ScriptedAgent, job_id: str) -> None:
+    """What a bare provider lacks for that job."""
     match = (await operator.ask("job:why", {"jobId": job_id}))["data"]
     rig = agent.provider_id
     assert match["providers"] == 1
@@ -828,3 +846,19 @@ async def test_a_snapshot_fits_into_a_frame(
     (shown,) = await operator.heard()
     assert (shown["data"]["job"]["state"], shown["data"]["receipts"]) == ("failed", [])
     assert len(await receipts(hub, job_id)) == 11
+
+
+async def test_parameters_that_somebody_takes_are_taken(
+    hub: Running, operator: Client, agent: ScriptedAgent
+) -> None:
+    """A declaration that came a moment ago counts as well, and what nobody offers yet may wait."""
+    asked = {"workload": "train", "params": {"epochs": 500}}
+    assert (await operator.ask("job:submit", asked))["data"]["code"] == "invalid"
+    async with await hub.agent() as client:
+        generous = [{"name": "train", "params": [{"name": "epochs", "type": "integer"}]}]
+        other = await join(hub, client, workerId="w2", name="other", workloads=generous)
+        assert (await operator.ask("job:submit", asked))["type"] == "submitted"
+        assert (await other.start())["params"] == {"epochs": 500}
+    assert (await operator.ask("job:submit", asked | {"workload": "nobody-offers-this"}))[
+        "type"
+    ] == "submitted"
