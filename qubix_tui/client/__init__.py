@@ -31,6 +31,7 @@ from qubix_tui.client.errors import (
     RequestTimeout,
     SlowConsumer,
 )
+from qubix_tui.client.failures import Remedy
 from qubix_tui.client.hooks import Client, Updates, connect
 from qubix_tui.client.retry import AGENT, CONSOLE, GUIDE, RetryPolicy
 from qubix_tui.client.states import ConnectionState
@@ -49,6 +50,7 @@ __all__ = [
     "ConnectionState",
     "InsecureToken",
     "Refused",
+    "Remedy",
     "RequestTimeout",
     "RetryPolicy",
     "SlowConsumer",

@@ -11,7 +11,7 @@ from typing import Any
 from qubix_tui import __version__
 from qubix_tui.client.address import check_url
 from qubix_tui.client.errors import ConnectFailed, ConnectionLost
-from qubix_tui.client.failures import Failure, explain_exception
+from qubix_tui.client.failures import Failure, Remedy, explain_exception
 from qubix_tui.client.handlers import EventHandler, Handlers
 from qubix_tui.client.link import Link
 from qubix_tui.client.retry import GUIDE, STEADY_SECONDS, RetryPolicy
@@ -106,6 +106,11 @@ class Connection:
     def last_error(self) -> str | None:
         """Why it is not open, as one sentence; kept until it opens."""
         return None if self._failure is None else self._failure.sentence
+
+    @property
+    def remedy(self) -> Remedy | None:
+        """What a person has to do before another attempt can help; None where nothing is known of that."""
+        return None if self._failure is None else self._failure.remedy
 
     @property
     def role(self) -> str | None:

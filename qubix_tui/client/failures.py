@@ -35,6 +35,15 @@ class Reaction(Enum):
     """Trying again by itself can't help: a person has to do something."""
 
 
+class Remedy(Enum):
+    """What a person has to do where trying again can't help."""
+
+    CREDENTIAL = "another token"
+    """Show another token."""
+    UPDATE = "a newer program"
+    """Use a newer version of this program."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a connection ended, or did not come to be.
@@ -45,6 +54,7 @@ class Failure:
         wait: Seconds that have to pass first, where that is known.
         unreachable: True where no hub answered.
         fresh: Whether the next connection must not ask for what it missed (it did not keep up with it).
+        remedy: What a person has to do, where that is known.
     """
 
     sentence: str
@@ -52,6 +62,7 @@ class Failure:
     wait: float | None = None
     unreachable: bool = False
     fresh: bool = False
+    remedy: Remedy | None = None
 
 
 def explain_exception(
@@ -123,7 +134,7 @@ def _explain_status(error: InvalidStatus, address: Address, *, token: bool) -> F
     suffix = f": {said}" if said else ""
     if status == 401:
         what = "refused the token" if token else "asks for a token and none was given"
-        return Failure(f"the hub at {address.place} {what} (HTTP 401){suffix}", Reaction.STOP)
+        return _token_failure(f"the hub at {address.place} {what} (HTTP 401){suffix}")
     if status == 403:
         return Failure(f"the hub at {address.place} refused this client (HTTP 403){suffix}")
     if status == 421:
@@ -132,6 +143,10 @@ def _explain_status(error: InvalidStatus, address: Address, *, token: bool) -> F
     if status in {429, 503}:
         return Failure(f"the hub at {address.place} takes no connections right now (HTTP {status}){suffix}")
     return Failure(f"what answers at {address.place} is no QUBIX hub (HTTP {status})", unreachable=True)
+
+
+def _token_failure(sentence: str) -> Failure:
+    return Failure(sentence, Reaction.STOP, remedy=Remedy.CREDENTIAL)
 
 
 def _body_sentence(body: bytes | bytearray | None) -> str:
@@ -161,9 +176,9 @@ def explain_close(code: int | None, reason: str) -> Failure:
             reaction = Reaction.BACKOFF if wait is None else Reaction.RESTARTING
             return Failure("the hub is restarting", reaction, wait)
         case CloseCode.UNAUTHENTICATED:
-            return Failure(f"the hub was shown no valid token (4001){suffix}", Reaction.STOP)
+            return _token_failure(f"the hub was shown no valid token (4001){suffix}")
         case CloseCode.REVOKED:
-            return Failure(f"the hub refused or revoked the token (4003){suffix}", Reaction.STOP)
+            return _token_failure(f"the hub refused or revoked the token (4003){suffix}")
         case CloseCode.SILENT:
             return Failure("the hub heard nothing from this client for too long (4008)")
         case CloseCode.REPLACED:

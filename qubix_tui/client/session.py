@@ -10,7 +10,7 @@ from typing import Any, Final
 from qubix_tui.client.calls import Calls
 from qubix_tui.client.clock import HubClock
 from qubix_tui.client.errors import ClientError, ConnectionLost, Refused
-from qubix_tui.client.failures import Failure, Reaction
+from qubix_tui.client.failures import Failure, Reaction, Remedy
 from qubix_tui.client.handlers import EventHandlers, Handlers
 from qubix_tui.client.link import Link
 from qubix_tui.client.subscriptions import Ask, Subscriptions
@@ -174,6 +174,7 @@ class Session:
             return Failure(
                 f"the hub speaks protocol {greeting.protocol}, newer than this program: update it",
                 Reaction.STOP,
+                remedy=Remedy.UPDATE,
             )
         return None
 

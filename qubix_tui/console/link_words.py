@@ -2,11 +2,20 @@
 
 from typing import NamedTuple
 
-from qubix_tui.client import Connection, ConnectionState
+from qubix_tui.client import Connection, ConnectionState, Remedy
 from qubix_tui.console.format import format_age, format_duration, safe
 
 LATE_SECONDS = 5.0
 """A newest sample older than this is worth a word in the header."""
+
+
+_REMEDIES = {
+    Remedy.CREDENTIAL: (
+        "Start the console with another token (--token-file FILE, or QUBIX_TOKEN); r tries this one again."
+    ),
+    Remedy.UPDATE: "Install a newer version, and start that; r tries again.",
+    None: "Mend that, then press r to try again.",
+}
 
 
 class Words(NamedTuple):
@@ -60,7 +69,7 @@ def trouble(connection: Connection, *, lost_at: float | None, now: float) -> str
         case ConnectionState.RECONNECTING:
             return f"No hub at {url}{f': {why}' if why else ''}. {_next(connection, now)}"
         case ConnectionState.DISCONNECTED:
-            return f"{why[:1].upper()}{why[1:]}. Mend that, then press r to try again."
+            return f"{why[:1].upper()}{why[1:]}. {_REMEDIES[connection.remedy]}"
         case _:
             return f"Leaving {url}."
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from qubix_tui.client import Connection, ConnectionState
+from qubix_tui.client import Connection, ConnectionState, Remedy
 from qubix_tui.console.app import QubixApp
 from qubix_tui.console.options import Options
 from qubix_tui.protocol import events
@@ -36,6 +36,7 @@ class StandInConnection:
         self.attempts_allowed = 10
         self.next_attempt_at: float | None = None
         self.last_error: str | None = None
+        self.remedy: Remedy | None = None
         self.role: str | None = "operator"
         self.subscribed: list[str] = []
         self.requested: list[str] = []

@@ -155,7 +155,7 @@ async def test_it_asks_only_while_it_is_in_front() -> None:
         assert asked - before <= 1
         await shown.pilot.press("h")
         await shown.app.workers.wait_for_complete()
-        assert shown.connection.requested.count("hub:stats") == asked + 1
+        assert shown.connection.requested.count("hub:stats") > asked
         screen._ask_timer.pause()
 
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from qubix_tui.client import Connection, ConnectionState
+from qubix_tui.client import Connection, ConnectionState, Remedy
 from qubix_tui.console.link_words import standing, trouble
 from tests.console.records import NOW
 
@@ -20,6 +20,7 @@ def link(state: ConnectionState, **more: Any) -> Connection:
         "attempts_allowed": 10,
         "next_attempt_at": None,
         "last_error": None,
+        "remedy": None,
         "hub_time": lambda: NOW,
     }
     return cast(Connection, SimpleNamespace(**{**known, **more}))
@@ -60,6 +61,22 @@ def test_a_refusal_is_said_with_what_to_do() -> None:
     assert trouble(refused, lost_at=None, now=time.monotonic()) == (
         "The hub does not know this token. Mend that, then press r to try again."
     )
+
+
+@pytest.mark.parametrize(
+    ("remedy", "says"),
+    [
+        (Remedy.CREDENTIAL, "another token (--token-file FILE, or QUBIX_TOKEN)"),
+        (Remedy.UPDATE, "a newer version"),
+    ],
+)
+def test_what_to_do_is_said_where_it_is_known(remedy: Remedy, says: str) -> None:
+    """A token that was refused, a hub that is newer than this program; and the key that tries again."""
+    refused = link(ConnectionState.DISCONNECTED, last_error="it is so", remedy=remedy)
+    sentence = trouble(refused, lost_at=None, now=time.monotonic()) or ""
+    assert sentence.startswith("It is so. ")
+    assert says in sentence
+    assert "r tries" in sentence
 
 
 def test_words_from_the_hub_can_not_steer_the_terminal() -> None:

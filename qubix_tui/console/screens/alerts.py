@@ -13,6 +13,7 @@ from qubix_tui.console.columns import GAP, Piece
 from qubix_tui.console.format import DAY, format_duration, format_moment
 from qubix_tui.console.saving import Table
 from qubix_tui.console.screens.base import ConsoleScreen
+from qubix_tui.console.widgets.banner import Banner
 from qubix_tui.console.widgets.key_line import KeyLine
 from qubix_tui.console.widgets.record_list import ListColumn, RecordList
 from qubix_tui.console.widgets.top_bar import TopBar
@@ -44,6 +45,7 @@ class AlertsScreen(ConsoleScreen):
         """Put the screen together."""
         app = self.console_app
         yield TopBar("alerts", app.url, ascii_only=app.ascii_only)
+        yield Banner()
         yield Static(id="alerts-summary", classes="filter-line", markup=False)
         yield RecordList[Alert](
             columns=self._columns,

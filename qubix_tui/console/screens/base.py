@@ -10,6 +10,7 @@ from textual.widgets import Static
 from qubix_tui.console.command import Command
 from qubix_tui.console.places import Place
 from qubix_tui.console.saving import Table
+from qubix_tui.console.widgets.banner import Banner
 from qubix_tui.console.widgets.line_panel import TO_ASCII
 from qubix_tui.console.widgets.top_bar import TopBar
 
@@ -139,4 +140,6 @@ class ConsoleScreen(Screen[None]):
         app = self.console_app
         for bar in self.query(TopBar):
             bar.show(app.standing(), simulated=app.is_simulated, clock=app.clock())
+        for banner in self.query(Banner):
+            banner.show(app.trouble())
         self.tick()

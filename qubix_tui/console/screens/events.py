@@ -15,6 +15,7 @@ from qubix_tui.console.event_query import Chosen, parse_what_is_right
 from qubix_tui.console.format import DAY, format_moment, safe
 from qubix_tui.console.saving import Table
 from qubix_tui.console.screens.base import ConsoleScreen
+from qubix_tui.console.widgets.banner import Banner
 from qubix_tui.console.widgets.key_line import KeyLine
 from qubix_tui.console.widgets.record_list import ListColumn, RecordList
 from qubix_tui.console.widgets.top_bar import TopBar
@@ -62,6 +63,7 @@ class EventsScreen(ConsoleScreen):
         """Put the screen together."""
         app = self.console_app
         yield TopBar("events", app.url, ascii_only=app.ascii_only)
+        yield Banner()
         with Horizontal(classes="filter-line"):
             yield Static("/", classes="filter-mark", markup=False)
             yield Input(

@@ -10,6 +10,7 @@ from qubix_tui.client import ClientError, Refused
 from qubix_tui.console.format import format_age
 from qubix_tui.console.hub_watch import ASK_SECONDS, HubWatch
 from qubix_tui.console.screens.base import ConsoleScreen
+from qubix_tui.console.widgets.banner import Banner
 from qubix_tui.console.widgets.hub_panel import HubPanel, Span
 from qubix_tui.console.widgets.key_line import KeyLine
 from qubix_tui.console.widgets.top_bar import TopBar
@@ -45,6 +46,7 @@ class HubScreen(ConsoleScreen):
         """Put the screen together."""
         app = self.console_app
         yield TopBar("hub", app.url, ascii_only=app.ascii_only)
+        yield Banner()
         yield Static(id="notice", markup=False)
         yield HubPanel(ascii_only=app.ascii_only)
         yield KeyLine(ascii_only=app.ascii_only)
@@ -115,9 +117,8 @@ class HubScreen(ConsoleScreen):
 
     def _notice(self, age: float | None) -> str:
         """Give a sentence about what is shown, where that needs one."""
-        trouble = self.console_app.trouble()
-        if trouble is not None:
-            return trouble
+        if not self.console_app.is_live:
+            return ""
         if self._refusal is not None:
             return self._refusal
         if self.watch_of_hub.newest is None:

@@ -23,6 +23,7 @@ from qubix_tui.console.job_words import (
 from qubix_tui.console.saving import Table
 from qubix_tui.console.screens.base import ConsoleScreen
 from qubix_tui.console.screens.job_actions import ask_to_cancel, show_why
+from qubix_tui.console.widgets.banner import Banner
 from qubix_tui.console.widgets.key_line import KeyLine
 from qubix_tui.console.widgets.record_list import ListColumn, RecordList
 from qubix_tui.console.widgets.top_bar import TopBar
@@ -64,6 +65,7 @@ class JobsScreen(ConsoleScreen):
         """Put the screen together."""
         app = self.console_app
         yield TopBar("jobs", app.url, ascii_only=app.ascii_only)
+        yield Banner()
         with Horizontal(classes="filter-line"):
             yield Static("/", classes="filter-mark", markup=False)
             yield Input(
@@ -272,9 +274,8 @@ class JobsScreen(ConsoleScreen):
 
     def _empty_words(self) -> str:
         app = self.console_app
-        trouble = app.trouble()
-        if trouble is not None:
-            return trouble
+        if not app.is_live:
+            return ""
         if self._filter.strip():
             wanted = safe(self._filter.strip())
             return f"None of {len(app.jobs.rows)} jobs has {wanted}.\n\nEsc clears the filter."
