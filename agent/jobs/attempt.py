@@ -16,6 +16,7 @@ from agent.jobs.container import SandboxError
 from agent.jobs.files import LOOK, Ended, Files, Orders, Stop, holder, replace
 from agent.jobs.launch import Launch
 from agent.jobs.outbox import Outbox
+from agent.jobs.processes import Process
 from agent.jobs.remains import end_supervisor, sweep
 from agent.jobs.reporter import Reporter
 from agent.jobs.runner import Wrap
@@ -213,7 +214,8 @@ class Attempt:
 
     def _off_gpus(self, ended: Ended, on_gpus: Collection[int]) -> Ended | None:
         """Give how it ended once the GPUs are free of it; None while they may become so."""
-        if not self.launch.gpus or not self._pids().intersection(on_gpus):
+        pids = {process.pid for process in self.processes()}
+        if not self.launch.gpus or not pids.intersection(on_gpus):
             return ended
         now = boottime()
         self._gone_at = now if self._gone_at is None else self._gone_at
@@ -222,11 +224,10 @@ class Attempt:
         reason = with_detail(JobReason.UNKILLABLE, "it still holds a GPU")
         return msgspec.structs.replace(ended, status="failed", reason=reason)
 
-    def _pids(self) -> set[int]:
+    def processes(self) -> list[Process]:
+        """The processes that it was seen to have, some of which may be gone."""
         started, _ = self.files.journal()
-        return {process.pid for process in self.files.read_seen()} | (
-            set() if started is None else {started.process.pid}
-        )
+        return self.files.read_seen() + ([] if started is None else [started.process])
 
     def verdict(self, now: float) -> Ended | None:
         """Say how it ends if its supervisor can't be left to end it; None while it can."""

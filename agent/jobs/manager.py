@@ -16,6 +16,7 @@ from agent.jobs.delivery import Delivery
 from agent.jobs.files import Ended
 from agent.jobs.launch import Launch
 from agent.jobs.leases import Leases
+from agent.jobs.processes import Process, is_alive
 from agent.jobs.runner import Wrap
 from agent.jobs.sandbox import wrap as sandbox_wrap
 from agent.jobs.workloads import Refusal
@@ -91,7 +92,7 @@ class JobManager:
         self._attempts: dict[str, Attempt] = {}
         self._over: list[Attempt] = []
         self._seized: set[str] = set()
-        self._stuck: str | None = None
+        self._stuck: dict[str, list[Process]] = {}
         self._said: str | None = None
         self._connection: Connection | None = None
         self._delivery = Delivery(self._attempts, stale=self._stale, complain=self._complain)
@@ -195,9 +196,12 @@ class JobManager:
         Raises:
             Refusal: It can't be taken.
         """
-        reason = self._stuck or self._why_not()
+        reason = self._why_not()
         if reason is not None:
             raise Refusal(reason)
+        for job_id, processes in self._stuck.items():
+            if any(is_alive(process) for process in processes):
+                raise Refusal(f"{job_id} is still there and can't be ended")
         if self.running:
             raise Refusal("it has a job already")
         launch = self._catalogue.prepare(
@@ -311,7 +315,7 @@ class JobManager:
         attempt.look(self._on_gpus())
         if attempt.ended is not None:
             if reason_word(attempt.ended.reason) is JobReason.UNKILLABLE:
-                self._stuck = f"{attempt.job_id} can't be ended here"
+                self._stuck[attempt.job_id] = attempt.processes()
             if attempt.is_told:
                 self._drop(attempt)
             return

@@ -102,9 +102,7 @@ def supervisor_of(attempt: Attempt) -> int:
 
 def nothing_left(attempt: Attempt) -> bool:
     """Whether no process of the attempt runs."""
-    started, _ = attempt.files.journal()
-    known = attempt.files.read_seen() + ([] if started is None else [started.process])
-    return not any(is_alive(process) for process in known) and not list(tagged(attempt.tag))
+    return not any(map(is_alive, attempt.processes())) and not list(tagged(attempt.tag))
 
 
 def is_running(pid: int) -> bool:

@@ -2,18 +2,22 @@
 
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from agent.jobs import runner
 from agent.jobs.attempt import SUPERVISOR_LOST
 from agent.jobs.delivery import WINDOW
 from agent.jobs.files import Files, holder
-from agent.jobs.processes import tagged
+from agent.jobs.processes import is_alive, stat, tagged
 from qubix_tui.protocol.requests import Request
+from tests.agent.jobs import impatient
 from tests.agent.jobs.marketplace import Marketplace, settled
 from tests.client.scripted_hub import Peer, until
+from tests.end_to_end.processes import wait_for
 
 WAIT = "import signal\nprint('ready', flush=True)\nsignal.pause()\n"
 
@@ -300,3 +304,42 @@ async def test_what_nobody_wants_ends(market: Marketplace) -> None:
     await settled(market)
     assert not is_running(market)
     assert market.of("JOB_COMPLETED") == []
+
+
+@pytest.fixture
+def freezer() -> Iterator[Path]:
+    """A control group that holds processes still, so that not even SIGKILL ends them."""
+    path = Path("/sys/fs/cgroup/freezer") / f"qubix-test-{os.getpid()}"
+    try:
+        path.mkdir()
+    except OSError:
+        pytest.skip("there is no freezer (cgroup v1, as root) that would make a process unkillable")
+    yield path
+    (path / "freezer.state").write_text("THAWED")
+    wait_for(lambda: not (path / "cgroup.procs").read_text(), "what was frozen to end")
+    path.rmdir()
+
+
+async def test_what_can_not_be_ended_is_said_and_followed_by_nothing(
+    market: Marketplace, freezer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that SIGKILL does not end: the job failed, and no other begins while it is there."""
+    monkeypatch.setattr(runner, "supervisor", SimpleNamespace(__file__=impatient.__file__))
+    await market.assign(WAIT)
+    await ready(market)
+    left = [seen.process for pid in tagged(f"{market.job_id}.1") if (seen := stat(pid)) is not None]
+    for pid, _ in left:
+        (freezer / "cgroup.procs").write_text(str(pid))
+    (freezer / "freezer.state").write_text("FROZEN")
+    stop = {"jobId": market.job_id, "attempt": 1, "reason": "cancelled_by: ann", "graceSeconds": 0.1}
+    await market.peer.send("job:stop", stop)
+    completion = await market.arrived("JOB_COMPLETED")
+    assert (completion.status, completion.reason) == ("failed", "unkillable")
+    await settled(market)
+    await market.assign("pass", attempt=2)
+    assert (await market.arrived("job:refuse")).reason == f"{market.job_id} is still there and can't be ended"
+    (freezer / "freezer.state").write_text("THAWED")
+    # Its environment is gone before it is.
+    await until(lambda: not any(map(is_alive, left)), deadline=20)
+    await market.assign("pass", attempt=3)
+    assert (await market.arrived("JOB_COMPLETED", 2)).status == "completed"
