@@ -177,16 +177,16 @@ class Attempt:
             lease_end = max(self._orders.lease_end, sent_at + self._orders.lease_seconds)
             self._order(msgspec.structs.replace(self._orders, lease_end=lease_end))
 
-    def stop(self, reason: str, grace_seconds: float | None) -> None:
-        """Have the job ended. It is over once `ended` says so.
+    def stop(self, reason: str, grace_seconds: float) -> None:
+        """Have the job ended, after so many seconds by force. It is over once `ended` says so.
 
         Raises:
             OSError: That can't be written.
         """
         if self._orders is None or self._orders.stop is not None or self.ended is not None:
             return
-        grace = self.launch.grace_seconds if grace_seconds is None else grace_seconds
-        self._order(msgspec.structs.replace(self._orders, stop=Stop(reason=reason, grace_seconds=grace)))
+        stop = Stop(reason=reason, grace_seconds=grace_seconds)
+        self._order(msgspec.structs.replace(self._orders, stop=stop))
 
     def _order(self, orders: Orders) -> None:
         self.files.write_orders(orders)

@@ -276,8 +276,10 @@ class JobManager:
         if attempt.state == "assigned":
             self._drop(attempt)
             return
+        # An owner knows how long a workload takes to save what it has: no hub makes that shorter.
+        grace = max(grace_seconds or 0.0, attempt.launch.grace_seconds)
         try:
-            attempt.stop(reason, grace_seconds)
+            attempt.stop(reason, grace)
         except OSError as error:
             self._complain(f"can't tell the supervisor of {attempt.tag} to end it: {error.strerror}")
 

@@ -30,7 +30,7 @@ class Scripts:
             raise Refusal(f"no workload {workload} here")
         timeout = given.pop("timeout_seconds")
         assert timeout is None
-        return Launch(workload=workload, argv=[PYTHON, "-c", params["script"]], grace_seconds=5, **given)
+        return Launch(workload=workload, argv=[PYTHON, "-c", params["script"]], grace_seconds=1, **given)
 
 
 class Marketplace:

@@ -128,6 +128,16 @@ async def test_a_job_that_is_to_stop_is_ended_and_told_so(market: Marketplace) -
     await settled(market)
 
 
+async def test_a_hub_can_not_shorten_the_grace_of_an_owner(market: Marketplace) -> None:
+    """A workload that has a second to save what it has keeps it, whatever the hub says."""
+    script = "import signal, time\nsignal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), exit(7)))\n"
+    await market.assign(script + WAIT)
+    await ready(market)
+    stop = {"jobId": market.job_id, "attempt": 1, "reason": "x", "graceSeconds": 0}
+    await market.peer.send("job:stop", stop)
+    assert (await market.arrived("JOB_COMPLETED")).result == {"exitCode": 7}
+
+
 async def test_leases_are_renewed_in_time(market: Marketplace) -> None:
     """Every third of a lease it is renewed, so that a job outlives many of them."""
     market.lease = 1.5

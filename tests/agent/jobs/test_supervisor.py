@@ -246,6 +246,15 @@ def test_a_lost_supervisor_leaves_nothing(stage: Stage) -> None:
     assert [kind for kind, _ in messages(attempt)] == ["JOB_LOGS", "JOB_COMPLETED"]
 
 
+def test_a_job_dies_with_its_supervisor(stage: Stage) -> None:
+    """Where nobody is left to look after it, a job's first process is ended by the kernel, at once."""
+    attempt = stage.start(WAIT)
+    said(attempt, "ready")
+    started = wait_for(lambda: attempt.files.journal()[0], "the start")
+    os.kill(supervisor_of(attempt), signal.SIGKILL)
+    wait_for(lambda: not is_running(started.process.pid), "the end of the job")
+
+
 def test_without_an_agent_it_ends_before_its_lease(stage: Stage) -> None:
     """A lease that nobody renews ends the job, its grace included, before the lease itself is over."""
     script = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + WAIT
