@@ -24,6 +24,7 @@ from tests.end_to_end.job_world import PATIENCE, Account, Agent, World, overlaps
 
 TARGETS: Final = ("hub", "agent", "supervisor", "job", "network")
 PHASES: Final = ("queued", "assigned", "running", "finishing")
+HELD_SECONDS: Final = 10.0
 SOAK_LEASE_SECONDS: Final = 60.0
 SOAK_PATIENCE: Final = 400.0
 HUB_RESTS_SECONDS: Final = 60.0
@@ -94,6 +95,14 @@ class Ordeal:
     async def _wait(self, look: Callable[[], bool], what: str) -> None:
         await wait(look, what, self._patience)
 
+    async def _wait_held(self, look: Callable[[], bool], agent: Agent) -> None:
+        """Wait for something while nobody hears a machine; after a while, with it heard again."""
+        with contextlib.suppress(AssertionError):
+            await wait(look, "what happens without it", HELD_SECONDS)
+            return
+        agent.proxy.restore()
+        await self._wait(look, "what may have waited for a machine that nobody heard")
+
     async def reach(self, phase: str, job_id: str, agent: Agent) -> None:
         """Wait until a job is at some point of its life, or past it; what it says of its end is held back."""
         world = self._world
@@ -101,16 +110,14 @@ class Ordeal:
             case "queued":
                 await self._wait(lambda: world.state(job_id) is not None, "it to wait")
             case "assigned":
-                await self._wait(
-                    lambda: world.state(job_id) not in {None, JobState.QUEUED}, "it to be assigned"
-                )
+                await self._wait_held(lambda: world.state(job_id) not in {None, JobState.QUEUED}, agent)
             case "running":
                 await self._wait(lambda: world.has_stamped(job_id, "beat"), "it to run")
             case "finishing":
                 await self._wait(lambda: world.has_stamped(job_id, "beat"), "it to run")
                 agent.proxy.hold_answers()
                 world.let_end(job_id)
-                await self._wait(lambda: world.has_stamped(job_id, "end"), "it to end")
+                await self._wait_held(lambda: world.has_stamped(job_id, "end"), agent)
 
     async def strike(self, case: Case, job_id: str, agent: Agent) -> None:
         """Do what the case says, and wait until it is over."""
