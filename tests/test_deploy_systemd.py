@@ -16,6 +16,7 @@ from qubix_tui.cli.main import build_parser
 
 DIRECTORY = Path(__file__).parents[1] / "deploy" / "systemd"
 HUB, AGENT_UNIT = DIRECTORY / "qubix-hub.service", DIRECTORY / "qubix-agent.service"
+HUB_SOCKET = DIRECTORY / "qubix-hub.socket"
 INSTALLED = "/opt/qubix/bin"
 EXPOSURE = {HUB: 15, AGENT_UNIT: 45}
 """Tenths of what systemd-analyze calls exposure. What listens on a network is hardly below 1; what an agent
@@ -54,18 +55,39 @@ def unit(source: Path, tmp_path: Path) -> Path:
     return path
 
 
-def service(unit: Path) -> configparser.SectionProxy:
-    """A unit's [Service]; of settings that are repeated, the last."""
+def section(unit: Path, name: str) -> configparser.SectionProxy:
+    """A section of a unit; of settings that are repeated, the last."""
     parser = configparser.RawConfigParser(strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(unit)
-    return parser["Service"]
+    return parser[name]
+
+
+def service(unit: Path) -> configparser.SectionProxy:
+    """A unit's [Service]."""
+    return section(unit, "Service")
 
 
 def test_systemd_takes_the_unit(unit: Path) -> None:
     """No setting is unknown, none is ignored."""
     verified = systemd_analyze("verify", str(unit))
     assert (verified.returncode, verified.stderr) == (0, "")
+
+
+def test_systemd_takes_the_hubs_socket(tmp_path: Path) -> None:
+    """Beside its service, which it finds by its name."""
+    (tmp_path / HUB.name).write_text(HUB.read_text().replace(INSTALLED, str(Path(sys.executable).parent)))
+    (tmp_path / HUB_SOCKET.name).write_text(HUB_SOCKET.read_text())
+    verified = systemd_analyze("verify", str(tmp_path / HUB_SOCKET.name), str(tmp_path / HUB.name))
+    assert (verified.returncode, verified.stderr) == (0, "")
+
+
+def test_the_socket_is_where_a_hub_listens_by_default() -> None:
+    """So that installing it moves nobody; each connection goes to the one hub."""
+    listening = Settings().listen
+    unit = section(HUB_SOCKET, "Socket")
+    assert unit["ListenStream"] == f"{listening.host}:{listening.port}"
+    assert "Accept" not in unit
 
 
 def test_the_unit_is_closed(source: Path, unit: Path) -> None:

@@ -116,6 +116,7 @@ def port_number(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the hub until it is told to end."""
+    from qubix_tui.cli.activation import take_sockets
     from qubix_tui.cli.hub_service import HubService
     from qubix_tui.cli.local_hub import local_access, local_engine, locked_data
     from qubix_tui.hub.engine.base import EngineUnavailable
@@ -132,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
         engine = local_engine(data, settings)
         access = local_access(config, directory)
         try:
-            hub = Hub(config, access=access, engine=engine)
+            hub = Hub(config, access=access, engine=engine, sockets=take_sockets())
             service = HubService(hub, directory=directory, notifier=Notifier.from_environment())
             with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
                 runner.run(service.run())

@@ -38,7 +38,7 @@ def has_terminal() -> bool:
 
 def local_url(hub: Hub) -> str:
     """Give the address by which this machine's own commands reach a hub; all addresses include loopback."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(hub.config.host)  # noqa: S104 - compared, not bound
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(hub.host)  # noqa: S104 - compared, not bound
     return f"{hub.url.partition('://')[0]}://{host}:{hub.port}" if host else hub.url
 
 

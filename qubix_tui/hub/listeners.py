@@ -1,4 +1,8 @@
-"""The sockets that a hub listens on: a TCP one, with TLS or without, and maybe a Unix one."""
+"""The sockets that a hub listens on: TCP, with TLS or without, and maybe a Unix one.
+
+It opens its own, or takes those that it is handed: these stay open in whoever opened them, and clients that
+come while no hub is there wait in them for the next one.
+"""
 
 import contextlib
 import functools
@@ -6,7 +10,7 @@ import logging
 import socket
 import ssl
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,29 +36,40 @@ class Listeners:
 
     Args:
         config: Which they are.
+        handed: TCP sockets that listen already, in place of the address in ``config``; closed with the rest.
 
     Raises:
         ValueError: It would listen beyond loopback without TLS, and was not told to.
     """
 
-    def __init__(self, config: HubConfig) -> None:
+    def __init__(self, config: HubConfig, handed: Sequence[socket.socket] = ()) -> None:
         self._config = config
+        self._handed = handed
         self._tls: ssl.SSLContext | None = None
         self._servers: list[Server] = []
-        self.port = config.port
+        self._has_unix = False
+        names = [made.getsockname() for made in handed] or [(config.host, config.port)]
+        self.host: str = names[0][0]
+        """The TCP address; the first one where there are several."""
+        self.port: int = names[0][1]
         """The TCP port, the real one from `open` on."""
-        local = config.host == "localhost" or is_loopback(config.host)
-        if not (local or config.insecure or config.tls_cert):
-            raise ValueError(
-                f"{config.host} can be reached from other machines, and this hub speaks without TLS: "
-                "give it --tls-cert and --tls-key, listen on 127.0.0.1, or say --insecure if the network "
-                "is trusted"
-            )
+        for host in (name[0] for name in names):
+            if not (host == "localhost" or is_loopback(host) or config.insecure or config.tls_cert):
+                raise ValueError(
+                    f"{host} can be reached from other machines, and this hub speaks without TLS: "
+                    "give it --tls-cert and --tls-key, listen on 127.0.0.1, or say --insecure if the network "
+                    "is trusted"
+                )
+
+    @property
+    def outlives(self) -> bool:
+        """Whether whoever comes once these are closed waits for another hub, and is not refused."""
+        return bool(self._handed)
 
     @property
     def url(self) -> str:
         """The address for clients."""
-        host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
+        host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'wss' if self._config.tls_cert else 'ws'}://{host}:{self.port}"
 
     async def open(
@@ -88,12 +103,15 @@ class Listeners:
             self._tls = _make_context(config.tls_cert, config.tls_key)
             tls = {"ssl": self._tls, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
         try:
-            server = await serve(handler, config.host, config.port, **tls, **options)
-            self._servers.append(server)
-            self.port = server.sockets[0].getsockname()[1]
+            for made in self._handed:
+                self._servers.append(await serve(handler, sock=made, **tls, **options))
+            if not self._handed:
+                self._servers.append(await serve(handler, config.host, config.port, **tls, **options))
+                self.port = self._servers[0].sockets[0].getsockname()[1]
             if config.unix_socket is not None:
-                made = _bind_unix(config.unix_socket)
-                self._servers.append(await unix_serve(handler, None, sock=made, **options))
+                bound = _bind_unix(config.unix_socket)
+                self._servers.append(await unix_serve(handler, None, sock=bound, **options))
+                self._has_unix = True
         except BaseException:
             self.close()
             await self.wait_closed()
@@ -115,7 +133,8 @@ class Listeners:
         """Listen no more; connections stay. Again is no error."""
         for server in self._servers:
             server.close(close_connections=False)
-        if len(self._servers) > 1 and self._config.unix_socket is not None:
+        if self._has_unix and self._config.unix_socket is not None:
+            self._has_unix = False
             with contextlib.suppress(OSError):
                 self._config.unix_socket.unlink()
 

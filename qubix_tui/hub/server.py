@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
@@ -57,6 +58,8 @@ class Hub(Broadcasts):
         engine: Where events and state live; opened by `start`, closed by `stop`. In memory by default.
         access: Tokens and rules; by default those of ``config``, with no token.
         clock: Moved by hand in tests.
+        sockets: TCP sockets that listen already, in place of the address in ``config``. They are closed with
+            the hub; whoever handed them over keeps theirs.
 
     Raises:
         ValueError: ``config`` has an origin, name or proxy that is none, or would have it listen beyond
@@ -70,6 +73,7 @@ class Hub(Broadcasts):
         engine: Engine | None = None,
         access: Access | None = None,
         clock: Clock | None = None,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
         self.config = config
         self._clock = clock or SystemClock()
@@ -81,7 +85,7 @@ class Hub(Broadcasts):
             trusted_proxies=bool(config.trusted_proxies),
         )
         self._proxies = TrustedProxies(config.trusted_proxies)
-        self._listeners = Listeners(config)
+        self._listeners = Listeners(config, sockets)
         self.telemetry = Telemetry()
         self._services: Services | None = None
         self._caretaker: Caretaker | None = None
@@ -106,6 +110,11 @@ class Hub(Broadcasts):
         if self._caretaker is None:
             raise RuntimeError("the hub was not started")
         return self._caretaker
+
+    @property
+    def host(self) -> str:
+        """The address that it listens on, as it was given."""
+        return self._listeners.host
 
     @property
     def port(self) -> int:
@@ -208,6 +217,8 @@ class Hub(Broadcasts):
     async def drain(self, deadline: float) -> None:
         """Let clients leave: new ones are refused, the others asked to come back later, some at a time.
 
+        With sockets that outlive the hub new ones are not refused: they wait for the next hub.
+
         Args:
             deadline: Seconds until those are cut that have not closed their side by then. A client that does
                 not read can't hold it up.
@@ -215,6 +226,8 @@ class Hub(Broadcasts):
         if not self._serving:
             return
         self._serving = False
+        if self._listeners.outlives:
+            self._listeners.close()
         ends = asyncio.get_running_loop().time() + deadline
         _logger.info("stopping; %d clients are connected", len(self.caretaker.clients))
         assert self._sweeper is not None
