@@ -31,6 +31,7 @@ bench: .venv/ready
 	@$(BIN)/python -m benchmarks.fanout
 	@$(BIN)/python -m benchmarks.whole
 	@$(BIN)/python -m benchmarks.growth
+	@$(BIN)/python -m benchmarks.jobs
 
 # Every value of the agent beside nvidia-smi's, idle and under load; docs/gpu-check.md shows what it prints.
 gpu-check: .venv/ready

@@ -7,7 +7,7 @@ import sys
 
 from qubix_tui.cli.asking import ask
 from qubix_tui.cli.common import Parser, RawFormatter, Target, add_hub_options, find_hub
-from qubix_tui.cli.job_text import LogPrinter, job_lines, money, percent
+from qubix_tui.cli.job_text import LogPrinter, harmless, job_lines, money, percent
 from qubix_tui.cli.reading import get_record
 from qubix_tui.cli.submit import an_id, run_to_the_end, whole
 from qubix_tui.cli.table import print_table
@@ -215,9 +215,8 @@ def read_job(target: Target, job_id: str) -> JobDocument:
 
 def _print_result(job: Job) -> None:
     if job.result is not None:
-        on_terminal = sys.stdout.isatty()
-        text = json.dumps(job.result, ensure_ascii=on_terminal, indent=2)
-        print(text, flush=True)
+        text = json.dumps(job.result, ensure_ascii=False, indent=2)
+        print(harmless(text) if sys.stdout.isatty() else text, flush=True)
 
 
 def _print_json(document: object) -> None:

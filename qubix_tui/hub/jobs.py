@@ -163,15 +163,16 @@ class Jobs:
             ProtocolError: ``not_found``, or ``conflict``: it is over.
             EngineUnavailable: The store did not take it.
         """
-        live = self._live(job_id, "only one that waits or runs can be cancelled")
-        holder, attempt = live.stored.job.provider_id, live.stored.job.attempt
+        self._live(job_id, "only one that waits or runs can be cancelled")
         who = identity.subject
         decision = await self.book.change(job_id, lambda live: self.book.rules.cancel(live, who))
         if decision is None:
             # It ended while it waited for its turn; or it was cancelled before.
             self._live(job_id, "it ended before it was cancelled")
-        elif decision.receipt is not None or not decision.stored.job.state.is_final:
-            self.agents.stop(holder, job_id, attempt, JobReason.CANCELLED_BY.value)
+            return
+        job = decision.stored.job
+        if decision.receipt is not None or not job.state.is_final:
+            self.agents.stop(job.provider_id, job_id, job.attempt, JobReason.CANCELLED_BY.value)
 
     async def why(self, job_id: str) -> Match:
         """Tell why a job waits.
