@@ -145,7 +145,8 @@ def _row(job: Job) -> tuple[str, ...]:
         percent(job.progress),
         job.workload,
         job.provider_id or "—",
-        job.created_at,
+        # To the minute, in UTC: seconds would push the rest off an ordinary terminal.
+        job.created_at[:16].replace("T", " "),
         money(job.cost_micros),
         printable(job.reason or "", 60),
     )
@@ -196,7 +197,8 @@ def run_why(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json(match)
         return 0
-    print(f"{match.job_id} waits; of {match.providers} providers so many meet each rule:")
+    looked_at = "1 provider" if match.providers == 1 else f"{match.providers} providers"
+    print(f"{match.job_id} waits; of {looked_at} so many meet each rule:")
     print_table(
         ("RULE", "MEET IT", "NEAREST MISS"),
         [(rule.rule, str(rule.passing), printable(rule.nearest or "", 1_024)) for rule in match.rules],

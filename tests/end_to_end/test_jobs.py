@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
+from qubix_tui.hub.engine.local import LocalEngine
 from tests.end_to_end.processes import PATIENCE, command, environment, hub_process
 from tests.hub.scripted_agent import WORKLOADS, ScriptedAgent
 from tests.hub.wire import Client
@@ -215,3 +216,19 @@ async def test_what_is_wrong_is_said_in_one_line(place: Place) -> None:
 
     for mistake in MISTAKES:
         await check(*mistake)
+
+
+async def test_a_backup_of_a_running_hub_holds_its_jobs(place: Place, tmp_path: Path) -> None:
+    """One file, which another hub starts from; a second one under that name is refused."""
+    job_id = (await place.document("submit", "train", "--gpu-model", "4090"))["jobId"]
+    copy = tmp_path / "copy.sqlite3"
+    code, out, err = await place.run("hub", "backup", str(copy))
+    assert (code, out) == (0, f"{copy}: {copy.stat().st_size} bytes\n"), err
+    code, _, err = await place.run("hub", "backup", str(copy))
+    assert (code, "is not written over" in err) == (1, True)
+    restored = LocalEngine(copy)
+    await restored.open()
+    try:
+        assert list(await restored.load("jobs")) == [job_id]
+    finally:
+        await restored.close()
