@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qubix_tui import home
 from qubix_tui.cli import hub_backup, hub_config, logs
 from qubix_tui.cli.common import EXIT_FAILED, CommandError, Parser, RawFormatter
+from qubix_tui.cli.hub_engine import PASSWORD_VARIABLE
 from qubix_tui.protocol import DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ examples:
   qubix hub --host 0.0.0.0 --insecure  for other machines, without TLS (a trusted network only)
   qubix hub config init                write a commented hub.toml, which it reads when it starts
   qubix hub backup FILE                copy its database while it runs
+  qubix hub --engine redis://HOST:6379/0    its state in a Redis or Valkey (docs/scaling.md)
 
 Each flag has a setting in hub.toml, and goes before it. SIGTERM or Ctrl-C lets clients leave (the second
 one ends at once); SIGHUP reads the TLS files again.
@@ -41,6 +43,18 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     _add_listening(parser)
     _add_access(parser)
+    parser.add_argument(
+        "--engine",
+        metavar="ENGINE",
+        help="where its state is: sqlite, or a Redis or Valkey at redis://HOST:6379/0, rediss:// with TLS, "
+        "unix:///PATH (default: sqlite)",
+    )
+    parser.add_argument(
+        "--engine-password-file",
+        metavar="FILE",
+        type=Path,
+        help=f"the password for that Redis (or {PASSWORD_VARIABLE} in the environment)",
+    )
     parser.add_argument("--data", metavar="DIR", type=Path, help="its data (default: $QUBIX_HOME/hub)")
     parser.add_argument(
         "--retention",
@@ -117,8 +131,9 @@ def port_number(text: str) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Run the hub until it is told to end."""
     from qubix_tui.cli.activation import take_sockets
+    from qubix_tui.cli.hub_engine import hub_engine
     from qubix_tui.cli.hub_service import HubService
-    from qubix_tui.cli.local_hub import local_access, local_engine, locked_data
+    from qubix_tui.cli.local_hub import local_access
     from qubix_tui.hub.engine.base import EngineUnavailable
     from qubix_tui.hub.server import Hub
     from qubix_tui.hub.thread import event_loop_factory
@@ -128,9 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = hub_config.apply(arguments, directory).settings
     logs.configure(level=settings.log.level, log_format=settings.log.format)
     config = hub_config.hub_config(settings)
-    assert settings.storage.data is not None  # hub_config.apply knows where
-    with locked_data(Path(settings.storage.data)) as data:
-        engine = local_engine(data, settings)
+    with hub_engine(settings) as engine:
         access = local_access(config, directory)
         try:
             hub = Hub(config, access=access, engine=engine, sockets=take_sockets())

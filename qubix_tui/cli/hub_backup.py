@@ -6,7 +6,8 @@ from typing import Any
 
 from qubix_tui import home
 from qubix_tui.cli import hub_config
-from qubix_tui.cli.common import CommandError, RawFormatter
+from qubix_tui.cli.common import EXIT_FAILED, CommandError, RawFormatter
+from qubix_tui.cli.hub_engine import SQLITE
 
 EXAMPLES = """\
 examples:
@@ -36,6 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
     from qubix_tui.hub.engine.backup import BackupFailed, back_up
 
     storage = hub_config.apply(arguments, home.home_dir()).settings.storage
+    if storage.engine != SQLITE:
+        raise CommandError(
+            "this hub's state is in a Redis, which is backed up as any other: see docs/scaling.md",
+            EXIT_FAILED,
+        )
     assert storage.data is not None  # hub_config.apply knows where
     try:
         size = back_up(Path(storage.data) / DATABASE, arguments.file)

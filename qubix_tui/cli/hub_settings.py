@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from qubix_tui.cli.hub_config import FILE_NAME
+from qubix_tui.cli.hub_engine import SQLITE, check_engine
 from qubix_tui.hub import addresses
 from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.framed_connection import READ_LIMIT
@@ -91,8 +92,23 @@ class AccessRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is kept on disk."""
+    """What is kept, and where."""
 
+    engine: Annotated[
+        Text,
+        Meta(
+            description="sqlite (a file in the data directory), or a Redis or Valkey: redis://HOST:6379/0, "
+            "rediss:// with TLS, unix:///PATH."
+        ),
+    ] = SQLITE
+    engine_password_file: Annotated[
+        Text | None,
+        Meta(
+            description="The password for it is in this file. Or in QUBIX_HUB_ENGINE_PASSWORD; never in the "
+            "address.",
+            examples=["/etc/qubix/redis.password"],
+        ),
+    ] = None
     data: Annotated[
         Text | None,
         Meta(
@@ -109,8 +125,8 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(
             ge=16 * 1024 * 1024,
             le=2**40,
-            description="Size of the database, beside what jobs may take, beyond which the oldest events are "
-            "dropped.",
+            description="Size of the SQLite database, beside what jobs may take, beyond which the oldest "
+            "events are dropped.",
         ),
     ] = 256 * 1024 * 1024
 
@@ -234,6 +250,8 @@ FLAGS = {
     "public_name": "access.public_names",
     "no_anonymous": "access.anonymous",
     "trusted_proxy": "access.trusted_proxies",
+    "engine": "storage.engine",
+    "engine_password_file": "storage.engine_password_file",
     "data": "storage.data",
     "retention": "jobs.retention_days",
     "log_level": "log.level",
@@ -248,6 +266,8 @@ ENVIRONMENT = {
     "QUBIX_HUB_UNIX_SOCKET": "listen.unix_socket",
     "QUBIX_HUB_TLS_CERT": "tls.cert",
     "QUBIX_HUB_TLS_KEY": "tls.key",
+    "QUBIX_HUB_ENGINE": "storage.engine",
+    "QUBIX_HUB_ENGINE_PASSWORD_FILE": "storage.engine_password_file",
     "QUBIX_HUB_DATA": "storage.data",
     "QUBIX_HUB_LOG_LEVEL": "log.level",
     "QUBIX_HUB_LOG_FORMAT": "log.format",
@@ -275,8 +295,11 @@ HUB = Schema(
     heading=_HEADING,
     flags=FLAGS,
     environment=ENVIRONMENT,
-    paths=frozenset({"listen.unix_socket", "tls.cert", "tls.key", "storage.data"}),
+    paths=frozenset(
+        {"listen.unix_socket", "tls.cert", "tls.key", "storage.data", "storage.engine_password_file"}
+    ),
     checks={
+        "storage.engine": check_engine,
         "access.allow_origins": addresses.parse_allowed_origin,
         "access.public_names": addresses.parse_public_name,
         "access.trusted_proxies": lambda text: TrustedProxies([text]),

@@ -57,7 +57,8 @@ def test_every_flag_gives_its_setting(directory: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(directory)
     words = """--host ::1 --port 7 --unix-socket s --insecure --tls-cert c --tls-key k --allow-origin http://a
         --allow-origin http://b --public-name hub.example --no-anonymous --trusted-proxy 10.0.0.0/8 --data d
-        --log-level error --log-format json --drain-seconds 1.5 --retention 7"""
+        --log-level error --log-format json --drain-seconds 1.5 --retention 7 --engine redis://r/1
+        --engine-password-file p"""
     (directory / "hub.toml").write_text("access.public_names = ['other.example']\n")
     applied = settle(directory, *words.split())
     given = {key: value for key, value in applied.values().items() if applied.origins[key] != "default"}
@@ -72,6 +73,8 @@ def test_every_flag_gives_its_setting(directory: Path, monkeypatch: pytest.Monke
         "access.public_names": ("hub.example",),
         "access.anonymous": False,
         "access.trusted_proxies": ("10.0.0.0/8",),
+        "storage.engine": "redis://r/1",
+        "storage.engine_password_file": str(directory / "p"),
         "storage.data": str(directory / "d"),
         "jobs.retention_days": 7.0,
         "log.level": "error",

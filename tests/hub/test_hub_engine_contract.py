@@ -1,7 +1,7 @@
 """What any engine must keep. A new engine is added to `ENGINES` and has to pass as it is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,9 @@ from qubix_tui.hub.engine.base import (
 )
 from qubix_tui.hub.engine.local import LocalEngine
 from qubix_tui.hub.engine.memory import MemoryEngine
+from qubix_tui.hub.engine.redis import RedisEngine
 from tests.hub.manual_clock import ManualClock
+from tests.redis_server import RedisServer, redis_server
 
 EVENTS_KEPT = 5
 SECONDS_KEPT = 60.0
@@ -38,16 +40,31 @@ def make_local_engine(directory: Path, clock: ManualClock) -> Engine:
 ENGINES: dict[str, EngineFactory] = {"local": make_local_engine, "memory": make_memory_engine}
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    """The Redis of all these tests; each has a prefix of its own."""
+    with redis_server() as server:
+        yield server
+
+
 @pytest.fixture
 def clock() -> ManualClock:
     """The clock of the engines under test."""
     return ManualClock()
 
 
-@pytest.fixture(params=sorted(ENGINES))
+@pytest.fixture(params=[*sorted(ENGINES), "redis"])
 def make_engine(request: pytest.FixtureRequest) -> EngineFactory:
     """Each engine in turn."""
-    return ENGINES[request.param]
+    if request.param != "redis":
+        return ENGINES[request.param]
+    address = request.getfixturevalue("server").address
+
+    def make_redis_engine(directory: Path, clock: ManualClock) -> Engine:
+        bounds = {"max_events": EVENTS_KEPT, "max_age": SECONDS_KEPT}
+        return RedisEngine(address, clock=clock, prefix=f"{directory}:", **bounds)
+
+    return make_redis_engine
 
 
 @pytest.fixture

@@ -85,6 +85,11 @@ class Engine(Protocol):
         """A random name of this history. It changes only when history is lost. Known once opened."""
         ...
 
+    @property
+    def available(self) -> bool:
+        """Whether what is asked now is not refused for want of the store."""
+        ...
+
     async def open(self) -> None:
         """Make the store ready.
 

@@ -18,6 +18,7 @@ import msgspec
 from qubix_tui.hub.clock import Clock, SystemClock
 from qubix_tui.hub.engine.base import Change, EngineUnavailable, NewEvent, Precondition, Replay
 from qubix_tui.hub.engine.database import Commit, Database, Limits
+from qubix_tui.hub.engine.latest import LatestValues
 
 T = TypeVar("T")
 
@@ -68,8 +69,7 @@ class LocalEngine:
         )
         self._path, self._log_path = path, path.with_name(f"{path.name}-wal")
         self._database = Database(path, clock or SystemClock(), limits)
-        self._max_latest = max_channels
-        self._latest: dict[tuple[str, str], bytes] = {}
+        self._latest = LatestValues(max_channels)
         self._thread: threading.Thread | None = None
         self._queue: SimpleQueue[_Write | _Call | None] = SimpleQueue()
         self._turn = _Write([], [])
@@ -78,6 +78,11 @@ class LocalEngine:
     def epoch(self) -> str:
         """The random name of this history; see `Engine.epoch`."""
         return self._database.epoch
+
+    @property
+    def available(self) -> bool:
+        """Whether it is open; see `Engine.available`."""
+        return self._thread is not None
 
     async def open(self) -> None:
         """Make the store ready.
@@ -149,17 +154,11 @@ class LocalEngine:
 
     def latest(self, channel: str, subject: str, value: bytes | None) -> None:
         """Keep the newest value of a subject (None forgets it); see `Engine.latest`."""
-        key = (channel, subject)
-        self._latest.pop(key, None)
-        if value is None:
-            return
-        self._latest[key] = value
-        if len(self._latest) > self._max_latest:
-            del self._latest[next(iter(self._latest))]
+        self._latest.put(channel, subject, value)
 
     def read_latest(self, channel: str, subject: str) -> bytes | None:
         """Give what `latest` last kept; see `Engine.read_latest`."""
-        return self._latest.get((channel, subject))
+        return self._latest.get(channel, subject)
 
     def _check_open(self) -> None:
         if self._thread is None:

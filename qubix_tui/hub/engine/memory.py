@@ -26,6 +26,7 @@ from qubix_tui.hub.engine.base import (
     Replay,
     StoredEvent,
 )
+from qubix_tui.hub.engine.latest import LatestValues
 
 OFFSETS_PER_CHANNEL = 10
 """How many offsets are kept for each channel that may have history. One costs about 150 bytes."""
@@ -64,12 +65,17 @@ class MemoryEngine:
         self._max_bytes = max_bytes
         self._opened = False
         self._tables: dict[str, dict[str, bytes]] = {}
-        # All three are in order of last use, oldest first. A channel in _history has at least one event.
+        # Both are in order of last use, oldest first. A channel in _history has at least one event.
         self._history: dict[str, deque[_Entry]] = {}
         self._offsets: dict[str, int] = {}
-        self._latest: dict[tuple[str, str], bytes] = {}
+        self._latest = LatestValues(max_channels)
         self._forgotten_offset = 0
         self._bytes = 0
+
+    @property
+    def available(self) -> bool:
+        """Whether it is open; see `Engine.available`."""
+        return self._opened
 
     async def open(self) -> None:
         """Make the store ready."""
@@ -134,17 +140,11 @@ class MemoryEngine:
 
     def latest(self, channel: str, subject: str, value: bytes | None) -> None:
         """Keep the newest value of a subject (None forgets it); see `Engine.latest`."""
-        key = (channel, subject)
-        self._latest.pop(key, None)
-        if value is None:
-            return
-        self._latest[key] = value
-        if len(self._latest) > self._max_channels:
-            del self._latest[next(iter(self._latest))]
+        self._latest.put(channel, subject, value)
 
     def read_latest(self, channel: str, subject: str) -> bytes | None:
         """Give what `latest` last kept; see `Engine.read_latest`."""
-        return self._latest.get((channel, subject))
+        return self._latest.get(channel, subject)
 
     def _check_open(self) -> None:
         if not self._opened:

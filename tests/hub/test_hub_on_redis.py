@@ -1,0 +1,96 @@
+"""A hub on a real Redis: what its clients see while that is killed or frozen, and after."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from qubix_tui.hub.engine.redis import RedisEngine
+from tests.hub.wire import Running, eventually, running
+from tests.redis_server import RedisServer, redis_server
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A Redis that the test may kill."""
+    with redis_server() as server:
+        yield server
+
+
+async def readiness(hub: Running) -> int:
+    """What ``/readyz`` answers."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", hub.hub.port)
+    writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    status = int((await reader.readline()).split()[1])
+    writer.close()
+    await writer.wait_closed()
+    return status
+
+
+async def test_a_restart_of_the_hub_keeps_everything(server: RedisServer) -> None:
+    """Providers, offsets and the epoch: a watcher gets what it missed, each event once."""
+    async with running(engine=RedisEngine(server.address)) as hub, await hub.agent() as agent:
+        registered = await agent.register("w")
+        async with await hub.client() as watcher:
+            seen = await watcher.ask("subscribe:marketplace")
+        await agent.send("provider:status", {"paused": True}, id=1)
+        await agent.until("ok")
+    async with running(engine=RedisEngine(server.address)) as hub, await hub.client() as watcher:
+        provider = hub.hub.provider(registered["data"]["providerId"])
+        assert provider is not None
+        epoch, since = seen["data"]["epoch"], seen["data"]["offset"]
+        back = await watcher.ask("subscribe:marketplace", {"epoch": epoch, "since": since})
+        assert (back["data"]["recovered"], back["data"]["epoch"]) == (True, epoch)
+        missed = await watcher.heard()
+        assert [message["offset"] for message in missed] == list(range(since + 1, since + len(missed) + 1))
+        assert "PROVIDER_STATUS_CHANGED" in {message["type"] for message in missed}
+
+
+async def test_clients_stay_while_redis_is_killed_and_all_goes_on_after(server: RedisServer) -> None:
+    """``/readyz`` says 503 though nobody asks for anything; live values flow; what can't be kept is refused."""
+    async with (
+        running(engine=RedisEngine(server.address)) as hub,
+        await hub.client() as watcher,
+        await hub.agent() as agent,
+        await hub.agent() as newcomer,
+    ):
+        provider_id = (await agent.register("w"))["data"]["providerId"]
+        await watcher.subscribe("marketplace", f"provider:{provider_id}")
+        assert await readiness(hub) == 200
+        server.kill()
+        await eventually(lambda: not hub.hub.ready)
+        assert await readiness(hub) == 503
+        refused = await newcomer.register("n")
+        assert refused["data"]["code"] == "unavailable"
+        assert "Redis at unix://" in refused["data"]["message"]
+        await agent.send("provider:metrics", {"metrics": {"cpuPercent": 12.5}})
+        sample = await watcher.until("GPU_METRICS_UPDATE")
+        assert sample["data"]["metrics"]["cpuPercent"] == 12.5
+        server.start()
+        await eventually(lambda: hub.hub.ready)
+        assert (await newcomer.register("n"))["type"] == "registered"
+        assert "PROVIDER_REGISTERED" in {message["type"] for message in await watcher.heard()}
+
+
+async def test_a_registration_that_redis_was_frozen_over_is_answered_when_it_goes_on(
+    server: RedisServer,
+) -> None:
+    """Once, and as what it came to; meanwhile others are served what needs no store, and refused the rest."""
+    async with (
+        running(engine=RedisEngine(server.address)) as hub,
+        await hub.client() as watcher,
+        await hub.agent() as agent,
+        await hub.agent() as other,
+    ):
+        await watcher.subscribe("marketplace")
+        server.send(signal.SIGSTOP)
+        await agent.send("provider:register", {"workerId": "w", "instance": "i"}, id="r")
+        await eventually(lambda: not hub.hub.ready)
+        assert (await other.register("o"))["data"]["code"] == "unavailable"
+        assert await watcher.heard() == []
+        server.send(signal.SIGCONT)
+        assert (await agent.until("registered", "error"))["type"] == "registered"
+        await eventually(lambda: hub.hub.ready)
+        heard = [message["type"] for message in await watcher.heard()]
+        assert heard.count("PROVIDER_REGISTERED") == 1
