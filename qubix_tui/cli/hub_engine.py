@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SQLITE: Final = "sqlite"
 """The engine that is a file."""
 
-PASSWORD_VARIABLE: Final = "QUBIX_HUB_ENGINE_PASSWORD"  # noqa: S105 - its name
+PASSWORD_VARIABLE: Final = "QUBIX_ENGINE_PASSWORD"  # noqa: S105 - its name
 
 
 def check_engine(text: str) -> None:

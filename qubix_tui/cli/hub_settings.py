@@ -104,7 +104,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     engine_password_file: Annotated[
         Text | None,
         Meta(
-            description="The password for it is in this file. Or in QUBIX_HUB_ENGINE_PASSWORD; never in the "
+            description="The password for it is in this file. Or in QUBIX_ENGINE_PASSWORD; never in the "
             "address.",
             examples=["/etc/qubix/redis.password"],
         ),

@@ -100,19 +100,23 @@ class Caretaker:
         """Sweep every second."""
         loop = asyncio.get_running_loop()
         due = loop.time() + SWEEP_SECONDS
-        while True:
-            await asyncio.sleep(due - loop.time())
-            late = loop.time() - due
-            if late > STALL_SECONDS:
-                _logger.warning("the hub was held up for %.1f s", late)
-                self.stalled(late)
-            due = loop.time() + SWEEP_SECONDS
-            try:
-                await self.sweep()
-            except EngineUnavailable as error:
-                _logger.error("new states of providers or jobs were not stored: %s", error)
-            except Exception:
-                _logger.exception("a sweep failed")
+        # Clients are looked after however long the store takes with the states of providers and jobs.
+        states: asyncio.Task[None] | None = None
+        try:
+            while True:
+                await asyncio.sleep(due - loop.time())
+                late = loop.time() - due
+                if late > STALL_SECONDS:
+                    _logger.warning("the hub was held up for %.1f s", late)
+                    self.stalled(late)
+                due = loop.time() + SWEEP_SECONDS
+                self._sweep_clients()
+                if states is None or states.done():
+                    states = asyncio.create_task(self._sweep_states(), name="hub sweep of states")
+        finally:
+            if states is not None:
+                states.cancel()
+                await asyncio.gather(states, return_exceptions=True)
 
     async def sweep(self) -> None:
         """Look at everything once.
@@ -120,14 +124,26 @@ class Caretaker:
         Raises:
             EngineUnavailable: New states of providers or jobs were not stored; the next sweep tries again.
         """
+        self._sweep_clients()
+        await self._providers.sweep()
+        await self._jobs.sweep()
+
+    async def _sweep_states(self) -> None:
+        try:
+            await self._providers.sweep()
+            await self._jobs.sweep()
+        except EngineUnavailable as error:
+            _logger.error("new states of providers or jobs were not stored: %s", error)
+        except Exception:
+            _logger.exception("a sweep failed")
+
+    def _sweep_clients(self) -> None:
         now = self._clock.monotonic()
         self._end_unread(now)
         self._end_strangers(now)
         if now - self._looked_at >= PING_EVERY_SECONDS:
             self._looked_at = now
             self._end_silent(now)
-        await self._providers.sweep()
-        await self._jobs.sweep()
 
     def _end_unread(self, now: float) -> None:
         for client, since in tuple(self._unread_since.items()):

@@ -149,7 +149,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert found["tls.cert"].value == str(tmp_path / "tls" / "hub.pem")
     assert found["tls.key"].value == "/etc/hub.key"
     assert found["storage.data"].value == str(Path.home() / "hub")
-    assert {key for key in SETTINGS if key.endswith(("socket", "cert", "key", "data"))} == HUB.paths
+    assert {key for key in SETTINGS if key.endswith(("socket", "cert", "key", "data", "_file"))} == HUB.paths
 
 
 def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:

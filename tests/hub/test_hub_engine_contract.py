@@ -61,8 +61,8 @@ def make_engine(request: pytest.FixtureRequest) -> EngineFactory:
     address = request.getfixturevalue("server").address
 
     def make_redis_engine(directory: Path, clock: ManualClock) -> Engine:
-        bounds = {"max_events": EVENTS_KEPT, "max_age": SECONDS_KEPT}
-        return RedisEngine(address, clock=clock, prefix=f"{directory}:", **bounds)
+        prefix = f"{directory}:"
+        return RedisEngine(address, clock=clock, max_events=EVENTS_KEPT, max_age=SECONDS_KEPT, prefix=prefix)
 
     return make_redis_engine
 

@@ -48,7 +48,7 @@ async def test_a_restart_of_the_hub_keeps_everything(server: RedisServer) -> Non
 
 
 async def test_clients_stay_while_redis_is_killed_and_all_goes_on_after(server: RedisServer) -> None:
-    """``/readyz`` says 503 though nobody asks for anything; live values flow; what can't be kept is refused."""
+    """``/readyz`` says 503 unasked; live values flow; what can't be kept is refused."""
     async with (
         running(engine=RedisEngine(server.address)) as hub,
         await hub.client() as watcher,
@@ -64,7 +64,7 @@ async def test_clients_stay_while_redis_is_killed_and_all_goes_on_after(server: 
         refused = await newcomer.register("n")
         assert refused["data"]["code"] == "unavailable"
         assert "Redis at unix://" in refused["data"]["message"]
-        await agent.send("provider:metrics", {"metrics": {"cpuPercent": 12.5}})
+        await agent.send("GPU_METRICS_UPDATE", {"metrics": {"cpuPercent": 12.5}})
         sample = await watcher.until("GPU_METRICS_UPDATE")
         assert sample["data"]["metrics"]["cpuPercent"] == 12.5
         server.start()

@@ -60,7 +60,7 @@ def parse_redis(text: str, password: str | None = None) -> RedisAddress:
     if parts.password is not None:
         raise ValueError(
             "a password in the engine's address can be read by others on this machine: put it in a file "
-            "(storage.engine_password_file) or in QUBIX_HUB_ENGINE_PASSWORD"
+            "(storage.engine_password_file) or in QUBIX_ENGINE_PASSWORD"
         )
     if parts.query or parts.fragment:
         raise ValueError(f"an engine's address ends with its database: {_FORMS}")
