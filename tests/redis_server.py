@@ -36,13 +36,21 @@ class RedisServer:
 
     Args:
         directory: Its own; a short path, for its socket lies there.
-        options: Settings beside those that a hub needs.
+        options: Settings beside those that a hub needs, as they stand in its file.
     """
 
     def __init__(self, directory: Path, **options: str) -> None:
         self.directory = directory
         self.socket = directory / "redis.sock"
-        self._options = {"appendonly": "yes", "appendfsync": "everysec", "save": ""} | options
+        self._options = {
+            "port": "0",
+            "dir": str(directory),
+            "unixsocket": str(self.socket),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": '""',
+            **options,
+        }
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -57,10 +65,10 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        words = [program(), "--port", "0", "--dir", str(self.directory), "--unixsocket", str(self.socket)]
-        words += [word for name, value in self._options.items() for word in (f"--{name}", value)]
+        file = self.directory / "redis.conf"
+        file.write_text("".join(f"{name} {value}\n" for name, value in self._options.items()))
         with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=log)
+            self._process = subprocess.Popen([program(), str(file)], stdout=log, stderr=log)
         deadline = time.monotonic() + SECONDS
         while not self.answers():
             assert self._process.poll() is None, (self.directory / "log").read_text()

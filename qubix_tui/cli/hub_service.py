@@ -161,4 +161,4 @@ class HubService:
         One that refuses (a full disk) would not be mended by a restart, and the hub still serves live values.
         """
         with contextlib.suppress(EngineUnavailable):
-            await self._hub.services.engine.commit((), (), ())
+            await self._hub.services.engine.read("hub", ["probe"])

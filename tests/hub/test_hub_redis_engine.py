@@ -300,7 +300,7 @@ async def test_a_hub_that_lost_the_store_without_knowing_writes_nothing(server: 
         ({"appendonly": "no"}, "would forget what it acknowledged: set appendonly yes"),
         ({"maxmemory-policy": "allkeys-lru"}, r"\(allkeys-lru\): set maxmemory-policy noeviction"),
         ({"replicaof": "127.0.0.1 1"}, "is a replica: give the hub the address of the primary"),
-        ({"requirepass": "a password"}, "does not let this hub in: see its user and password"),
+        ({"requirepass": "secret"}, "does not let this hub in: see its user and password"),
     ],
 )
 async def test_a_redis_that_is_not_set_up_for_a_hub_is_refused(
