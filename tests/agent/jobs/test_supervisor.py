@@ -328,11 +328,6 @@ os.kill(os.getpid(), signal.SIGKILL)
             {"limits": Limits(memory_bytes=50 << 20)},
             "limit: memory",
         ),
-        (
-            "import threading as t, time\nfor _ in range(9): t.Thread(target=time.sleep, args=[99]).start()",
-            {"limits": Limits(max_processes=5)},
-            "limit: processes",
-        ),
         ("while True: pass", {"limits": Limits(cpu_seconds=1)}, "limit: processor time"),
     ],
 )
@@ -340,6 +335,25 @@ def test_limits_end_it(stage: Stage, script: str, launch: dict[str, Any], reason
     """What goes beyond a limit of its owner's is ended, and says which."""
     end = ended(stage.start(script, grace_seconds=0.2, **launch))
     assert (end.status, end.reason) == ("failed", reason)
+
+
+def test_more_processes_than_it_may_have_are_its_end(stage: Stage) -> None:
+    """Root's are counted by the supervisor; anybody else is refused more by the kernel, too."""
+    script = """
+import os, sys, time
+for _ in range(9):
+    try:
+        child = os.fork()
+    except OSError:
+        sys.exit(9)
+    if child == 0:
+        time.sleep(1000)
+time.sleep(1000)
+"""
+    end = ended(stage.start(script, grace_seconds=0.2, limits=Limits(max_processes=5)))
+    refused = {"exit_code: 9"} if os.geteuid() != 0 else set()
+    assert end.reason in {"limit: processes", *refused}
+    assert nothing_left(stage.attempts[0])
 
 
 def test_progress_is_noted_as_it_comes(stage: Stage) -> None:
