@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,7 @@ from agent.control import Command, Reply
 from agent.link import Link
 from agent.sampler import Sample
 from agent.state import StateError
-from agent.status import GpuStatus, HubStatus, SampleStatus, Status
+from agent.status import GpuStatus, HubStatus, JobStatus, SampleStatus, Status
 from qubix_tui import __version__
 from qubix_tui.client import ClientError
 from qubix_tui.protocol.requests import SetStatus
@@ -45,10 +46,12 @@ class Desk:
     Args:
         facts: What there is to tell.
         availability: What the owner wishes.
+        jobs: Gives the jobs that are held here.
     """
 
-    def __init__(self, facts: Facts, availability: Availability) -> None:
+    def __init__(self, facts: Facts, availability: Availability, jobs: Callable[[], list[JobStatus]]) -> None:
         self._facts = facts
+        self._jobs = jobs
         self._availability = availability
 
     async def answer(self, command: Command) -> Reply:
@@ -83,6 +86,7 @@ class Desk:
             hub=self._hub_status(),
             availability=self._availability.wish,
             hub_knows=self._availability.hub_knows,
+            jobs=self._jobs(),
             samples=SampleStatus(
                 taken=0 if newest is None else newest.metrics.seq or 0,
                 sent=facts.sent_before + facts.link.sent,

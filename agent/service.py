@@ -110,7 +110,7 @@ class Service:
         loop = asyncio.get_running_loop()
         link = self._new_link(self._finder.find())
         facts = self._facts = Facts(self._owner.worker_id, link, started_at=time.time())
-        desk = Desk(facts, self._availability)
+        desk = Desk(facts, self._availability, self._jobs.status)
         self._listen_for_the_end(loop)
 
         def deliver(sample: Sample) -> None:

@@ -46,6 +46,19 @@ class GpuStatus(Document, frozen=True, kw_only=True):
     state: str
 
 
+class JobStatus(Document, frozen=True, kw_only=True):
+    """One job that is held here."""
+
+    job_id: str
+    attempt: int
+    workload: str
+    state: str
+    """``assigned``, ``running``, or ``ended``: the hub has yet to hear how."""
+    progress: float | None = None
+    """Percent, as the job says."""
+    message: str | None = None
+
+
 class Status(Document, frozen=True, kw_only=True):
     """All of it."""
 
@@ -58,6 +71,7 @@ class Status(Document, frozen=True, kw_only=True):
     """What the owner wishes."""
     hub_knows: bool
     """Whether the hub has heard of that."""
+    jobs: list[JobStatus]
     samples: SampleStatus
     cost: AgentCost | None
     gpus: list[GpuStatus]
@@ -77,6 +91,10 @@ def lines(status: Status) -> Iterator[str]:
     if hub.next_attempt_seconds is not None:
         yield _line("", f"tried again in {hub.next_attempt_seconds:.0f} s")
     yield _line("takes jobs", _availability(status))
+    for job in status.jobs:
+        done = UNKNOWN if job.progress is None else f"{job.progress:g}%"
+        words = "" if job.message is None else f"  {job.message}"
+        yield _line("job", f"{job.job_id}  {job.workload}  {job.state}  {done}{words}")
     samples = status.samples
     age = UNKNOWN if samples.age_seconds is None else f"{samples.age_seconds:.1f} s"
     yield _line("samples", f"{samples.sent} sent of {samples.taken}, the newest {age} old")

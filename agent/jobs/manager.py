@@ -21,6 +21,7 @@ from agent.jobs.runner import Wrap
 from agent.jobs.sandbox import wrap as sandbox_wrap
 from agent.jobs.workloads import Refusal
 from agent.state import StateError
+from agent.status import JobStatus
 from qubix_tui.client import ClientError, Connection, ConnectionState, Refused, RequestTimeout
 from qubix_tui.protocol import events
 from qubix_tui.protocol.errors import ErrorCode
@@ -142,6 +143,21 @@ class JobManager:
         connection.on(events.JOB_STOP, self._take_stop)
         connection.on(events.ACK, self._take_ack)
         connection.on_state(lambda state: self._take_state(connection, state))
+
+    def status(self) -> list[JobStatus]:
+        """Give what the owner is told of the jobs here."""
+        return [
+            JobStatus(
+                job_id=attempt.job_id,
+                attempt=attempt.number,
+                workload=attempt.launch.workload,
+                state=attempt.state,
+                progress=report.progress,
+                message=report.message,
+            )
+            for attempt in self._attempts.values()
+            for report in (attempt.files.read_progress(),)
+        ]
 
     def held(self) -> list[HeldJob]:
         """Give what a registration says of the jobs here."""

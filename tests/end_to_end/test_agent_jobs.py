@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from agent.jobs.processes import tagged
 from tests.agent.running import RunningAgent, running
 from tests.end_to_end.offered_job import offer, until_offered
-from tests.end_to_end.processes import hub_process, wait_for
+from tests.end_to_end.processes import hub_process, run, wait_for
 from tests.hub.wire import Client
 
 
@@ -47,6 +47,8 @@ async def test_a_service_that_is_restarted_keeps_its_job(tmp_path: Path) -> None
         async with operator(tmp_path, url) as client:
             with running(tmp_path, url) as agent:
                 job_id = await a_running_job(client, url)
+                shown = run(["qubix-agent", "status"], tmp_path).stdout
+                assert f"job         {job_id}  train  running  25%  epoch\n" in shown
                 assert ended_by(agent, signal.SIGTERM) == 0
             assert len(list(tagged(f"{job_id}.1"))) == 1
             with running(tmp_path, url):
