@@ -10,6 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from agent.jobs import runner
+from agent.jobs.cgroup import Cgroup
 from agent.jobs.child import StartFailed
 from agent.jobs.clock import boot_id, boottime
 from agent.jobs.container import SandboxError
@@ -271,9 +272,12 @@ class Attempt:
         return sweep(self.files, verdict)
 
     def discard(self) -> None:
-        """Remove all of it: the hub knows how it ended, or it never began."""
+        """Remove all of it: the hub knows how it ended, or it never began. Takes a moment."""
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             remove(Path(self.files.read_plan().work))
+        cgroup = Cgroup.find(self.tag)
+        if cgroup is not None:
+            cgroup.remove()
         shutil.rmtree(self.files.directory, ignore_errors=True)
 
 

@@ -5,10 +5,13 @@ Without one (v1 alone, or no right to write) its processes are found in other wa
 
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import Final, Self
 
 _PREFIX: Final = "qubix-"
+_EMPTY_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.01
 
 
 class Cgroup:
@@ -76,9 +79,15 @@ class Cgroup:
 
     def remove(self) -> None:
         """Take the empty group away; one that is not empty stays."""
-        for directory, _, _ in os.walk(self.path, topdown=False):
-            with contextlib.suppress(OSError):
-                Path(directory).rmdir()
+        deadline = time.monotonic() + _EMPTY_SECONDS
+        while True:
+            for directory, _, _ in os.walk(self.path, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(directory).rmdir()
+            # The kernel lets go of a process a moment after it is gone.
+            if not self.path.exists() or time.monotonic() >= deadline:
+                return
+            time.sleep(_LOOK_SECONDS)
 
 
 def _place(tag: str) -> Path | None:

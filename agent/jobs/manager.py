@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from agent.jobs.attempt import Attempt, load_all
+from agent.jobs.cgroup import Cgroup
 from agent.jobs.clock import boottime
 from agent.jobs.delivery import Delivery
 from agent.jobs.files import Ended
@@ -94,6 +95,7 @@ class JobManager:
         self._over: list[Attempt] = []
         self._seized: set[str] = set()
         self._stuck: dict[str, list[Process]] = {}
+        """What could not be ended, by the tag of its attempt."""
         self._said: str | None = None
         self._connection: Connection | None = None
         self._delivery = Delivery(self._attempts, stale=self._stale, complain=self._complain)
@@ -215,9 +217,7 @@ class JobManager:
         reason = self._why_not()
         if reason is not None:
             raise Refusal(reason)
-        for job_id, processes in self._stuck.items():
-            if any(is_alive(process) for process in processes):
-                raise Refusal(f"{job_id} is still there and can't be ended")
+        self._check_stuck()
         if self.running:
             raise Refusal("it has a job already")
         launch = self._catalogue.prepare(
@@ -232,6 +232,20 @@ class JobManager:
             return Attempt.claim(self._directory, launch)
         except OSError as error:
             raise Refusal(f"it can't write to its disk: {error.strerror}") from None
+
+    def _check_stuck(self) -> None:
+        """Forget what could not be ended and is gone by now.
+
+        Raises:
+            Refusal: Some of it is still there.
+        """
+        for tag, processes in list(self._stuck.items()):
+            if any(map(is_alive, processes)):
+                raise Refusal(f"{tag} is still there and can't be ended")
+            del self._stuck[tag]
+            group = Cgroup.find(tag)
+            if group is not None:
+                group.remove()
 
     async def _refuse(self, connection: Connection, answer: JobAnswer) -> None:
         # Unheard, the time to accept runs out on the hub.
@@ -333,7 +347,7 @@ class JobManager:
         attempt.look(self._on_gpus())
         if attempt.ended is not None:
             if reason_word(attempt.ended.reason) is JobReason.UNKILLABLE:
-                self._stuck[attempt.job_id] = attempt.processes()
+                self._stuck[attempt.tag] = attempt.processes()
             if attempt.is_told:
                 self._drop(attempt)
             return

@@ -1,11 +1,12 @@
 """A hub on loopback that gives jobs to one agent, as a test tells it, and the manager that takes them."""
 
-import asyncio
 import secrets
 import shutil
 from pathlib import Path
 from typing import Any, Self
 
+from agent.jobs.cgroup import Cgroup
+from agent.jobs.files import holder
 from agent.jobs.launch import Launch
 from agent.jobs.manager import JobManager
 from agent.jobs.workloads import Refusal
@@ -74,6 +75,7 @@ class Marketplace:
     async def __aexit__(self, *_: object) -> None:
         self.manager.end_all("test over")
         await until(lambda: not self.manager.running, deadline=20)
+        await until(lambda: not any(files.is_dir() and holder(files / "lock") for files in self.jobs()))
         await self.close()
         await self.hub.stop()
         shutil.rmtree(self.root, ignore_errors=True)
@@ -113,6 +115,10 @@ class Marketplace:
             complain=self.complaints.append,
             wrap=no_sandbox,
         )
+
+    def jobs(self) -> list[Path]:
+        """The directories of the attempts that are held."""
+        return list((self.root / "jobs").glob("*"))
 
     @property
     def peer(self) -> Peer:
@@ -191,4 +197,4 @@ async def settled(marketplace: Marketplace) -> None:
     """Wait until the agent holds nothing any more, on its disk neither."""
     jobs = marketplace.root / "jobs"
     await until(lambda: not marketplace.manager.held() and not list(jobs.iterdir()), deadline=20)
-    await asyncio.sleep(0)
+    assert Cgroup.find(f"{marketplace.job_id}.1") is None

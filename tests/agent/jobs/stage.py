@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.jobs.attempt import Attempt
+from agent.jobs.cgroup import Cgroup
 from agent.jobs.clock import boottime
 from agent.jobs.files import Ended, holder
 from agent.jobs.launch import Launch
@@ -78,6 +79,7 @@ def ended(attempt: Attempt) -> Ended:
 
     found = wait_for(look, "the end of the job")
     wait_for(lambda: not attempt.is_supervised, "the end of its supervisor")
+    assert Cgroup.find(attempt.tag) is None
     return found
 
 

@@ -345,11 +345,14 @@ async def test_what_can_not_be_ended_is_said_and_followed_by_nothing(
     await market.peer.send("job:stop", stop)
     completion = await market.arrived("JOB_COMPLETED")
     assert (completion.status, completion.reason) == ("failed", "unkillable")
-    await settled(market)
+    await until(lambda: not market.manager.held())
     await market.assign("pass", attempt=2)
-    assert (await market.arrived("job:refuse")).reason == f"{market.job_id} is still there and can't be ended"
+    assert (
+        await market.arrived("job:refuse")
+    ).reason == f"{market.job_id}.1 is still there and can't be ended"
     (freezer / "freezer.state").write_text("THAWED")
     # Its environment is gone before it is.
     await until(lambda: not any(map(is_alive, left)), deadline=20)
     await market.assign("pass", attempt=3)
     assert (await market.arrived("JOB_COMPLETED", 2)).status == "completed"
+    await settled(market)
