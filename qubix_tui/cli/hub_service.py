@@ -12,6 +12,7 @@ import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from qubix_tui import home
 from qubix_tui.hub.engine.base import EngineUnavailable
@@ -38,8 +39,9 @@ def has_terminal() -> bool:
 
 def local_url(hub: Hub) -> str:
     """Give the address by which this machine's own commands reach a hub; all addresses include loopback."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(hub.host)  # noqa: S104 - compared, not bound
-    return f"{hub.url.partition('://')[0]}://{host}:{hub.port}" if host else hub.url
+    listens = urlsplit(hub.url)
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(listens.hostname or "")  # noqa: S104 - not bound
+    return f"{listens.scheme}://{host}:{hub.port}" if host else hub.url
 
 
 def allow_files(wanted: int) -> None:

@@ -51,6 +51,8 @@ _GZIP: Final = 16
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
     """A hub at one moment."""
 
+    ready: bool
+    stores: bool
     connections: int
     subscriptions: int
     messages_sent: dict[str, int]
@@ -61,6 +63,8 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     broadcast_counts: Sequence[int]
     broadcast_seconds: float
     providers: Sequence[Shown]
+    queue_age: float | None
+    """Seconds since the oldest job that waits was submitted."""
     jobs: Mapping[JobState, int]
     attempts: Mapping[tuple[str, str], int]
     """Attempts that ended since the hub's start, by status and first word of the reason."""
@@ -71,8 +75,11 @@ def take_picture(
     providers: Sequence[Entry],
     now: float,
     *,
+    ready: bool,
+    stores: bool,
     connections: int,
     subscriptions: int,
+    queue_age: float | None,
     jobs: Mapping[JobState, int],
     attempts: Mapping[tuple[str, str], int],
 ) -> Picture:
@@ -82,12 +89,17 @@ def take_picture(
         telemetry: The hub's counters.
         providers: All that it knows.
         now: Seconds since the epoch (`Clock.time`).
+        ready: Whether it serves, as `/readyz` says.
+        stores: Whether its store took the newest change.
         connections: Open connections.
         subscriptions: Subscriptions that they hold, each counted.
+        queue_age: Seconds since the oldest job that waits was submitted; None where none waits.
         jobs: How many jobs are in each state.
         attempts: How many attempts at jobs have ended, by status and first word of the reason.
     """
     return Picture(
+        ready=ready,
+        stores=stores,
         connections=connections,
         subscriptions=subscriptions,
         messages_sent=dict(telemetry.messages_sent),
@@ -98,6 +110,7 @@ def take_picture(
         broadcast_counts=tuple(telemetry.broadcast_counts),
         broadcast_seconds=telemetry.broadcast_seconds,
         providers=[_shown(entry, now) for entry in providers],
+        queue_age=queue_age,
         jobs=dict(jobs),
         attempts=dict(attempts),
     )
@@ -129,6 +142,8 @@ class HubCollector(Collector):
 
 def _hub_families(picture: Picture) -> Iterator[Metric]:
     yield InfoMetricFamily("qubix_build", "What runs here.", {"version": qubix_tui.__version__})
+    yield GaugeMetricFamily("qubix_ready", "1 if it serves, as /readyz says.", int(picture.ready))
+    yield GaugeMetricFamily("qubix_store_up", "1 if its store took the newest change.", int(picture.stores))
     yield GaugeMetricFamily("qubix_connections", "Open WebSocket connections.", picture.connections)
     yield GaugeMetricFamily(
         "qubix_subscriptions", "Subscriptions held by all connections together.", picture.subscriptions
@@ -168,6 +183,12 @@ def _job_families(picture: Picture) -> Iterator[Metric]:
     for state in JobState:
         jobs.add_metric([state.value], picture.jobs.get(state, 0))
     yield jobs
+    if picture.queue_age is not None:
+        yield GaugeMetricFamily(
+            "qubix_job_queue_age_seconds",
+            "Time since the oldest job that waits was submitted.",
+            picture.queue_age,
+        )
     attempts = CounterMetricFamily(
         "qubix_job_attempts", "Attempts at jobs that have ended.", labels=["status", "reason"]
     )

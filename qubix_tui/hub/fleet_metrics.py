@@ -64,6 +64,10 @@ _GPU: Final[dict[str, tuple[str, Callable[[GpuMetrics], float | None]]]] = {
     "memory_used_bytes": ("Memory in use.", lambda g: _times(g.mem_used_mb, _MIB)),
     "memory_size_bytes": ("Memory of the GPU.", lambda g: _times(g.mem_total_mb, _MIB)),
     "temperature_celsius": ("Temperature.", lambda g: g.temp_c),
+    "slowdown_temperature_celsius": (
+        "Temperature from which on it is held back.",
+        lambda g: g.temp_slowdown_c,
+    ),
     "memory_temperature_celsius": ("Temperature of the memory.", lambda g: g.mem_temp_c),
     "power_watts": ("Power drawn.", lambda g: g.power_w),
     "power_limit_watts": ("Power that it may draw.", lambda g: g.power_limit_w),

@@ -38,6 +38,7 @@ from qubix_tui.hub.publisher import Publisher
 from qubix_tui.protocol import codec
 from qubix_tui.protocol.reasons import JobReason, reason_word
 from qubix_tui.protocol.records import Job, JobState, Receipt
+from qubix_tui.protocol.types import from_timestamp
 
 HELD_STATES: Final = frozenset({JobState.ASSIGNED, JobState.RUNNING, JobState.UNKNOWN})
 """The states in which a provider has the job."""
@@ -119,6 +120,13 @@ class JobBook:
     def counts(self) -> Counter[JobState]:
         """Count the jobs in each state."""
         return Counter(self._states())
+
+    def queue_age(self) -> float | None:
+        """Give the seconds since the oldest job that waits was submitted; None where none waits."""
+        if not self.queue:
+            return None
+        oldest = min(live.stored.job.created_at for live in self.queue.values())
+        return max(0.0, self._clock.time() - from_timestamp(oldest))
 
     def _states(self) -> Iterator[JobState]:
         yield from (live.state for live in self.live.values())

@@ -49,8 +49,7 @@ class Listeners:
         self._servers: list[Server] = []
         self._has_unix = False
         names = [made.getsockname() for made in handed] or [(config.host, config.port)]
-        self.host: str = names[0][0]
-        """The TCP address; the first one where there are several."""
+        self._host: str = names[0][0]
         self.port: int = names[0][1]
         """The TCP port, the real one from `open` on."""
         for host in (name[0] for name in names):
@@ -68,8 +67,8 @@ class Listeners:
 
     @property
     def url(self) -> str:
-        """The address for clients."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        """The address for clients; the first one where it listens on several."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{'wss' if self._config.tls_cert else 'ws'}://{host}:{self.port}"
 
     async def open(

@@ -112,11 +112,6 @@ class Hub(Broadcasts):
         return self._caretaker
 
     @property
-    def host(self) -> str:
-        """The address that it listens on, as it was given."""
-        return self._listeners.host
-
-    @property
     def port(self) -> int:
         """The port that it listens on, once it was started."""
         return self._listeners.port
@@ -358,8 +353,11 @@ class Hub(Broadcasts):
             self.telemetry,
             list(self.services.providers.registry),
             self._clock.time(),
+            ready=self.ready,
+            stores=self.services.publisher.stores,
             connections=stats.clients,
             subscriptions=sum(count for _, count in stats.subscriptions),
+            queue_age=self.services.jobs.book.queue_age(),
             jobs=self.services.jobs.book.counts(),
             attempts=self.services.jobs.book.attempts,
         )

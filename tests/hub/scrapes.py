@@ -62,6 +62,8 @@ class Fleet:
         self.clock = ManualClock()
         self.registry = Registry(self.clock)
         self.telemetry = Telemetry()
+        self.ready = self.stores = True
+        self.queue_age: float | None = None
         self.jobs: dict[JobState, int] = {}
         self.attempts: dict[tuple[str, str], int] = {}
 
@@ -79,8 +81,11 @@ class Fleet:
             self.telemetry,
             list(self.registry),
             self.clock.time(),
+            ready=self.ready,
+            stores=self.stores,
             connections=0,
             subscriptions=0,
+            queue_age=self.queue_age,
             jobs=self.jobs,
             attempts=self.attempts,
         )

@@ -56,6 +56,18 @@ def test_jobs_and_attempts_are_counted(fleet: Fleet) -> None:
     assert samples["qubix_job_attempts_total", (("reason", "none"), ("status", "completed"))] == 5
 
 
+def test_whether_it_serves_and_stores_is_a_value(fleet: Fleet) -> None:
+    """1 for yes and 0 for no; the age of a queue is there only while a job waits in it."""
+    samples = fleet.scrape()
+    assert (samples["qubix_ready", ()], samples["qubix_store_up", ()]) == (1, 1)
+    assert ("qubix_job_queue_age_seconds", ()) not in samples
+    fleet.ready = fleet.stores = False
+    fleet.queue_age = 61.5
+    samples = fleet.scrape()
+    assert (samples["qubix_ready", ()], samples["qubix_store_up", ()]) == (0, 0)
+    assert samples["qubix_job_queue_age_seconds", ()] == 61.5
+
+
 def test_dashboards_made_for_dcgm_find_their_names(fleet: Fleet) -> None:
     """The names, units and labels of that exporter."""
     provider = fleet.add("rig")

@@ -75,7 +75,18 @@ class View:
 
     def picture(self) -> Picture:
         self.pictures += 1
-        return take_picture(self.telemetry, [], 0.0, connections=15, subscriptions=13, jobs={}, attempts={})
+        return take_picture(
+            self.telemetry,
+            [],
+            0.0,
+            ready=True,
+            stores=True,
+            connections=15,
+            subscriptions=13,
+            queue_age=None,
+            jobs={},
+            attempts={},
+        )
 
     def providers(self) -> Sequence[Provider]:
         return self.all

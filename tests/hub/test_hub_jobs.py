@@ -862,3 +862,19 @@ async def test_parameters_that_somebody_takes_are_taken(
     assert (await operator.ask("job:submit", asked | {"workload": "nobody-offers-this"}))[
         "type"
     ] == "submitted"
+
+
+async def test_a_queue_is_as_old_as_its_oldest_job(
+    hub: Running, clock: ManualClock, operator: Client
+) -> None:
+    """From its submission on, whatever came later; without a job that waits there is no age."""
+    assert hub.hub.picture().queue_age is None
+    first = await submit(operator)
+    clock.advance(60)
+    second = await submit(operator)
+    clock.advance(30)
+    assert hub.hub.picture().queue_age == 90
+    await operator.ask("job:cancel", {"jobId": first})
+    assert hub.hub.picture().queue_age == 30
+    await operator.ask("job:cancel", {"jobId": second})
+    assert hub.hub.picture().queue_age is None

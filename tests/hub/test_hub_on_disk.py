@@ -141,10 +141,14 @@ async def test_a_hub_whose_store_fails_is_not_ready_until_it_works_again(
             assert refused["data"]["code"] == "unavailable"
             assert "its disk is full" in refused["data"]["message"]
             assert not is_ready(hub)
+            picture = hub.hub.picture()
+            assert (picture.ready, picture.stores) == (False, False)
             await hub.hub.caretaker.sweep()
             assert not is_ready(hub)
         await hub.hub.caretaker.sweep()
         assert is_ready(hub)
+        picture = hub.hub.picture()
+        assert (picture.ready, picture.stores) == (True, True)
         assert await watcher.heard() == []
         assert (await agent.register("w"))["type"] == "registered"
         assert [message["type"] for message in await watcher.heard()] == ["PROVIDER_REGISTERED"]

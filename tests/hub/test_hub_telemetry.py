@@ -10,7 +10,16 @@ from tests.hub.scrapes import Samples
 def scrape(telemetry: Telemetry, connections: int = 0, subscriptions: int = 0) -> Samples:
     """Every sample of a hub without providers, by name and labels."""
     picture = take_picture(
-        telemetry, [], 0.0, connections=connections, subscriptions=subscriptions, jobs={}, attempts={}
+        telemetry,
+        [],
+        0.0,
+        ready=False,
+        stores=False,
+        connections=connections,
+        subscriptions=subscriptions,
+        queue_age=None,
+        jobs={},
+        attempts={},
     )
     return scrapes.scrape(picture)
 

@@ -14,7 +14,7 @@ from agent.settings import AGENT
 from qubix_tui.cli.hub_settings import Settings
 from qubix_tui.cli.main import build_parser
 
-DIRECTORY = Path(__file__).parents[1] / "deploy" / "systemd"
+DIRECTORY = Path(__file__).parents[2] / "deploy" / "systemd"
 HUB, AGENT_UNIT = DIRECTORY / "qubix-hub.service", DIRECTORY / "qubix-agent.service"
 HUB_SOCKET = DIRECTORY / "qubix-hub.socket"
 INSTALLED = "/opt/qubix/bin"
