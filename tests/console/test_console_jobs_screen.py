@@ -378,7 +378,7 @@ async def test_the_log_follows_holds_and_is_searched() -> None:
         await shown.press("space")
         shown.print("one more\n")
         text = await shown.text()
-        assert "held still, 1 new lines" in text
+        assert "held still, 1 line new" in text
         assert "one more" not in text
         await shown.press("space")
         assert "one more" in await shown.text()

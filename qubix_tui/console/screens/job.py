@@ -225,12 +225,16 @@ class JobScreen(ConsoleScreen):
         """Say how the log does: whether it follows, and that nothing was printed yet."""
         view, count = self.log_view, len(self.job_log.lines)
         if view.stands_still:
-            words = f"held still, {view.waiting} new lines (space: go on)"
+            words = f"held still, {_lines(view.waiting)} new (space: go on)"
         elif not count:
             row = self.row
             is_over = row is not None and row.job.state.is_final
             words = "it printed nothing" if is_over else "nothing printed yet"
         else:
             how = "follows" if view.is_following else "scrolled back (end: follow)"
-            words = f"{count} lines, {how}"
+            words = f"{_lines(count)}, {how}"
         self.write("#log-note", words)
+
+
+def _lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{count} lines"

@@ -24,8 +24,8 @@ class LogView(ScrollView, can_focus=True):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "line(-1)", "Up", show=False, id="log.up", tooltip="One line up"),
-        Binding("down,j", "line(1)", "Down", show=False, id="log.down", tooltip="One line down"),
+        Binding("up", "line(-1)", "Up", show=False, id="log.up", tooltip="One line up"),
+        Binding("down", "line(1)", "Down", show=False, id="log.down", tooltip="One line down"),
         Binding("pageup", "page(-1)", "Page up", show=False, id="log.page-up", tooltip="One page up"),
         Binding("pagedown", "page(1)", "Page down", show=False, id="log.page-down", tooltip="One page down"),
         Binding("home,g", "top", "top", show=False, id="log.top", tooltip="To the first line"),

@@ -43,8 +43,8 @@ class RecordList(ScrollView, Generic[T], can_focus=True):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Up", show=False, id="list.up", tooltip="One line up"),
-        Binding("down,j", "move(1)", "Down", show=False, id="list.down", tooltip="One line down"),
+        Binding("up", "move(-1)", "Up", show=False, id="list.up", tooltip="One line up"),
+        Binding("down", "move(1)", "Down", show=False, id="list.down", tooltip="One line down"),
         Binding("pageup", "page(-1)", "Page up", show=False, id="list.page-up", tooltip="One page up"),
         Binding("pagedown", "page(1)", "Page down", show=False, id="list.page-down", tooltip="One page down"),
         Binding("home", "jump(0)", "Top", show=False, id="list.top", tooltip="The first line"),
