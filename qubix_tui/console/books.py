@@ -35,6 +35,7 @@ class Books:
         """Begin to write down what the hub says."""
         self._connection.on("*", self._take)
         self._connection.on_gap(self._on_gap)
+        self.need_jobs()
 
     def need_jobs(self) -> None:
         """Ask for the jobs that there are, once; what comes after that is heard on the marketplace.
@@ -57,4 +58,5 @@ class Books:
 
     def _on_gap(self, channel: str) -> None:
         self.jobs.is_loaded = False
+        self.need_jobs()
         self.event_log.tell(Kind.HUB, f"what happened on {channel} meanwhile is not known", "warn")

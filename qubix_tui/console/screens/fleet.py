@@ -27,6 +27,7 @@ from qubix_tui.console.widgets.preview import Preview
 from qubix_tui.console.widgets.query_bar import QueryBar
 from qubix_tui.console.widgets.summary_bar import SummaryBar
 from qubix_tui.console.widgets.top_bar import TopBar
+from qubix_tui.protocol.records import JobState
 
 SIDE_WIDTH: Final = 150
 BELOW_HEIGHT: Final = 40
@@ -285,7 +286,9 @@ class FleetScreen(ConsoleScreen):
         self._sort()
         self.table.refresh_ages()
         if app.fleet.is_loaded:  # before, nothing is known: no sums, rather than sums of nothing
-            self.query_one(SummaryBar).show(app.fleet_summary(), app.fleet.now(), stale=is_past)
+            queued = app.jobs.counts()[JobState.QUEUED] if app.jobs.is_loaded else None
+            summary = app.fleet_summary()
+            self.query_one(SummaryBar).show(summary, app.fleet.now(), queued=queued, stale=is_past)
         self._show_preview()
 
     def pause_changed(self) -> None:

@@ -52,15 +52,17 @@ class SummaryBar(LinePanel):
         super().__init__(ascii_only=ascii_only)
         self._summary: Summary | None = None
         self._now = 0.0
+        self._queued: int | None = None
         self._trend: deque[float | None] = deque(maxlen=TREND_STEPS)
         self._step = 0
 
-    def show(self, summary: Summary, now: float, *, stale: bool) -> None:
+    def show(self, summary: Summary, now: float, *, queued: int | None = None, stale: bool) -> None:
         """Show the fleet added up.
 
         Args:
             summary: The sums.
             now: Hub time, seconds since the epoch.
+            queued: Jobs that wait; None where the hub has not told of them.
             stale: Whether the hub is gone.
         """
         use = None if stale else summary.use
@@ -72,7 +74,7 @@ class SummaryBar(LinePanel):
             self._step = step
         elif use is not None:
             self._trend[-1] = max(use, self._trend[-1] or 0.0)
-        self._summary, self._now = summary, now
+        self._summary, self._now, self._queued = summary, now, queued
         self.changed(stale=stale)
 
     def make_lines(self, width: int, height: int) -> Sequence[Line]:
@@ -149,7 +151,7 @@ class SummaryBar(LinePanel):
         return [
             self.text(f"{summary.jobs:>{digits}}", "title"),
             self.text(" running ", "label"),
-            self.text(UNKNOWN),
+            self.text(UNKNOWN if self._queued is None else str(self._queued)),
             self.text(" queued", "label"),
         ]
 
