@@ -16,12 +16,12 @@ from rich.console import RenderableType
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
-from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
 from qubix_tui.client import CONSOLE, ClientError, Connection, ConnectionState
 from qubix_tui.console import link_words
 from qubix_tui.console.alert_rules import rules_of
+from qubix_tui.console.alert_toasts import announce
 from qubix_tui.console.books import Books
 from qubix_tui.console.event_log import Kind
 from qubix_tui.console.fleet import Fleet, Summary
@@ -36,14 +36,12 @@ from qubix_tui.console.screens.base import ConsoleScreen
 from qubix_tui.console.screens.fleet import FleetScreen
 from qubix_tui.console.screens.help import HelpScreen
 from qubix_tui.console.screens.pick import Choice, PickScreen
-from qubix_tui.console.screens.submit import SubmitScreen
 from qubix_tui.console.settings import Settings
 from qubix_tui.console.settings_store import SettingsStore
 from qubix_tui.console.themes import THEMES, variables_for
 from qubix_tui.console.views import BY_NAME, VIEWS
 from qubix_tui.protocol import channels
 from qubix_tui.protocol.events import Event
-from qubix_tui.protocol.requests import SubmitJob
 from qubix_tui.protocol.tokens import Role
 from qubix_tui.protocol.types import Wire
 
@@ -52,12 +50,7 @@ DIGEST_SECONDS: Final = 1.0
 
 NOTICE_SECONDS: Final = 12.0
 
-JOB_SUBMIT: Final = "job:submit"
-
 ALERT_DELAY_SECONDS: Final = 0.3
-FLASH_SECONDS: Final = 0.8
-MOST_TOASTS: Final = 3
-"""Alerts that come together and are told one by one; of more than these the last, and how many."""
 
 KEY_WORDS: Final = {
     "enter": "enter",
@@ -348,25 +341,6 @@ class QubixApp(App[None]):
         """Show one job."""
         self.go(Place("jobs", job_id))
 
-    def submit(self, job: SubmitJob) -> None:
-        """Hand a job in, and show it, or say why it is refused."""
-        self.run_worker(self._submit(job), exit_on_error=False)
-
-    def open_form(self) -> None:
-        """Ask for a job, and submit it."""
-
-        def filled(job: SubmitJob | None) -> None:
-            if job is not None:
-                self.submit(job)
-
-        self.push_screen(SubmitScreen(self.fleet), filled)
-
-    async def _submit(self, job: SubmitJob) -> None:
-        reply = await self.ask(JOB_SUBMIT, job)
-        if reply is not None:
-            self.notify(f"Job {reply.data.job_id} is submitted.", markup=False)
-            self.open_job(reply.data.job_id)
-
     async def ask(self, kind: str, data: Wire) -> Event | None:
         """Ask the hub for something, and say in words if it refuses, or does not answer; None then."""
         try:
@@ -467,23 +441,8 @@ class QubixApp(App[None]):
             self.set_timer(ALERT_DELAY_SECONDS, self._announce)
 
     def _announce(self) -> None:
-        """Tell the alerts that were found: in a corner, by a flash of the border, by the bell if asked."""
         self._alerts_wait = False
-        fresh = self.books.alert_desk.take_fresh()
-        if not fresh or not self.screen_stack:  # told already, or the console ends
-            return
-        shown = fresh if len(fresh) <= MOST_TOASTS else fresh[-1:]
-        for alert in shown:
-            more = len(fresh) - len(shown)
-            others = f"\nand {more} more alerts; a lists them" if more else ""
-            severity: SeverityLevel = "error" if alert.style == "hot" else "warning"
-            text = f"{alert.rule}: {alert.text}{others}"
-            self.notify(text, severity=severity, timeout=NOTICE_SECONDS, markup=False)
-        if any(alert.rings for alert in fresh):
-            self.bell()
-        screen = self.screen
-        screen.add_class("-alert")
-        self.set_timer(FLASH_SECONDS, lambda: screen.remove_class("-alert"))
+        announce(self, self.books.alert_desk.take_fresh())
 
     def _ask_for_news(self) -> None:
         sentence = self._news() if self._news is not None else None

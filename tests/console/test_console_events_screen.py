@@ -9,7 +9,8 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from qubix_tui.client import ConnectionState
-from qubix_tui.console.app import MOST_TOASTS, QubixApp
+from qubix_tui.console.alert_toasts import MOST_TOASTS
+from qubix_tui.console.app import QubixApp
 from qubix_tui.console.event_log import Entry, Kind
 from qubix_tui.console.places import Place
 from qubix_tui.console.screens.alerts import AlertsScreen

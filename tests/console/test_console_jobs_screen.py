@@ -340,7 +340,7 @@ async def test_one_job(size: tuple[int, int], snapshot: Snapshot) -> None:
         await shown.press("i")
         text = await shown.text()
         assert "failed, lost on rig-2-3f9a1c, ran 42s" in text
-        assert "epochs     5" in text
+        assert "epochs      5" in text
         assert "at least 24G a GPU" in text
         await shown.press("escape")
         assert isinstance(shown.app.screen, JobsScreen)

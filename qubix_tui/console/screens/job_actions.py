@@ -1,4 +1,4 @@
-"""What can be done with jobs from several screens: cancel them, and ask why one waits."""
+"""What can be done with jobs from several screens: submit one, cancel some, and ask why one waits."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -14,15 +14,39 @@ from qubix_tui.client import ClientError
 from qubix_tui.console.format import safe
 from qubix_tui.console.job_book import JobRow
 from qubix_tui.console.screens.pick import Choice, PickScreen
+from qubix_tui.console.screens.submit import SubmitScreen
 from qubix_tui.protocol.answers import Match
 from qubix_tui.protocol.records import Job
-from qubix_tui.protocol.requests import JobRef
+from qubix_tui.protocol.requests import JobRef, SubmitJob
 
 if TYPE_CHECKING:
     from qubix_tui.console.app import QubixApp
 
+JOB_SUBMIT = "job:submit"
 JOB_CANCEL = "job:cancel"
 JOB_WHY = "job:why"
+
+
+def submit(app: "QubixApp", job: SubmitJob) -> None:
+    """Hand a job in, and show it, or say why it is refused."""
+    app.run_worker(_submit(app, job), exit_on_error=False)
+
+
+async def _submit(app: "QubixApp", job: SubmitJob) -> None:
+    reply = await app.ask(JOB_SUBMIT, job)
+    if reply is not None:
+        app.notify(f"Job {reply.data.job_id} is submitted.", markup=False)
+        app.open_job(reply.data.job_id)
+
+
+def open_form(app: "QubixApp") -> None:
+    """Ask for a job, and submit it."""
+
+    def filled(job: SubmitJob | None) -> None:
+        if job is not None:
+            submit(app, job)
+
+    app.push_screen(SubmitScreen(app.fleet), filled)
 
 
 def ask_to_cancel(app: "QubixApp", rows: Sequence[JobRow]) -> None:

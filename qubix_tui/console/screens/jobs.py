@@ -22,7 +22,7 @@ from qubix_tui.console.job_words import (
 )
 from qubix_tui.console.saving import Table
 from qubix_tui.console.screens.base import ConsoleScreen
-from qubix_tui.console.screens.job_actions import ask_to_cancel, show_why
+from qubix_tui.console.screens.job_actions import ask_to_cancel, open_form, show_why
 from qubix_tui.console.widgets.banner import Banner
 from qubix_tui.console.widgets.key_line import KeyLine
 from qubix_tui.console.widgets.record_list import ListColumn, RecordList
@@ -147,7 +147,7 @@ class JobsScreen(ConsoleScreen):
 
     def action_submit(self) -> None:
         """Fill in a form."""
-        self.console_app.open_form()
+        open_form(self.console_app)
 
     def action_cancel(self) -> None:
         """Ask whether to cancel, then do it."""

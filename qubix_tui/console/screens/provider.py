@@ -20,6 +20,7 @@ from qubix_tui.console.format import (
     safe,
 )
 from qubix_tui.console.screens.base import ConsoleScreen
+from qubix_tui.console.screens.job_actions import submit
 from qubix_tui.console.watched_provider import WatchedProvider
 from qubix_tui.console.widgets.about_panel import BENCHMARK, About, AboutPanel
 from qubix_tui.console.widgets.gpu_grid import COMFORTABLE_HEIGHT, GpuGrid, arrange
@@ -184,7 +185,7 @@ class ProviderScreen(ConsoleScreen):
             self.notify(f"{safe(self.provider_id)} does not offer the workload {BENCHMARK}.", markup=False)
             return
         requires = Requirements(provider_id=record.id, simulated=record.simulated)
-        self.console_app.submit(SubmitJob(workload=BENCHMARK, requires=requires))
+        submit(self.console_app, SubmitJob(workload=BENCHMARK, requires=requires))
 
     def action_step(self, step: int) -> None:
         """Show another provider, in the order of the fleet's table."""

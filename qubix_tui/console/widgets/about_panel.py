@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from textual.geometry import Size
-
 from qubix_tui.console import gpu_words
 from qubix_tui.console.format import (
     MIB_PER_GIB,
@@ -17,7 +15,8 @@ from qubix_tui.console.format import (
     safe,
 )
 from qubix_tui.console.job_book import JobRow
-from qubix_tui.console.widgets.line_panel import Line, LinePanel
+from qubix_tui.console.widgets.line_panel import Line
+from qubix_tui.console.widgets.section_panel import LABEL_WIDTH, SectionPanel
 from qubix_tui.console.widgets.tiles import cut
 from qubix_tui.protocol.records import GpuMetrics, GpuProcess, JobState, Metrics, Provider, WorkloadParam
 from qubix_tui.protocol.types import from_timestamp
@@ -25,8 +24,6 @@ from qubix_tui.protocol.types import from_timestamp
 MOST_JOBS: Final = 20
 BENCHMARK: Final = "benchmark"
 """The workload that each agent offers, and whose result is figures."""
-
-LABEL_WIDTH: Final = 12
 
 
 class About(NamedTuple):
@@ -41,13 +38,12 @@ class About(NamedTuple):
     now: float
 
 
-class AboutPanel(LinePanel):
-    """Everything about a provider that is no curve, in sections under each other."""
+class AboutPanel(SectionPanel):
+    """Everything about a provider that is no curve."""
 
     def __init__(self, *, ascii_only: bool = False) -> None:
         super().__init__(ascii_only=ascii_only)
         self._about: About | None = None
-        self._height = 0
 
     def show(self, about: About, *, stale: bool = False) -> None:
         """Show what is known.
@@ -57,22 +53,14 @@ class AboutPanel(LinePanel):
             stale: Whether the newest sample is no longer of now.
         """
         self._about = about
-        self.changed(stale=stale)
-        height = len(self.make_lines(self.size.width or 80, 0))
-        if height != self._height:
-            self._height = height
-            self.refresh(layout=True)
+        self.grown(stale=stale)
 
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002
-        """Give as many lines as there are."""
-        return len(self.make_lines(width, 0))
-
-    def make_lines(self, width: int, height: int) -> Sequence[Line]:  # noqa: ARG002 - as many as it takes
-        """Give the lines, section by section."""
+    def sections(self, width: int) -> Sequence[tuple[str, Sequence[Line]]]:
+        """Give the sections."""
         about = self._about
-        if about is None or not width:
+        if about is None:
             return []
-        sections = [
+        return [
             ("now", self._now(about, width)),
             ("health", self._health(about, width)),
             ("processes", self._processes(about, width)),
@@ -81,21 +69,6 @@ class AboutPanel(LinePanel):
             ("benchmark", self._benchmark(about, width)),
             ("machine", self._machine(about, width)),
         ]
-        lines: list[Line] = []
-        for title, body in sections:
-            if body:
-                lines += [*([[]] if lines else []), self._title(title, width), *body]
-        return lines
-
-    def _title(self, title: str, width: int) -> Line:
-        rule = ("-" if self.ascii_only else "─") * max(0, width - len(title) - 1)
-        return [self.text(title, "title"), self.text(f" {rule}", "rule")]
-
-    def _row(self, label: str, value: str, width: int, style: str = "value") -> Line:
-        return [
-            self.text(f"{label:<{LABEL_WIDTH}}", "label"),
-            self.text(cut(value, max(0, width - LABEL_WIDTH)), style),
-        ]
 
     def _now(self, about: About, width: int) -> list[Line]:
         record = about.record
@@ -103,9 +76,9 @@ class AboutPanel(LinePanel):
             return []
         row = next((one for one in about.jobs if one.job.id == record.current_job_id), None)
         if row is None:
-            return [self._row("job", safe(record.current_job_id), width)]
+            return [self.row("job", safe(record.current_job_id), width)]
         job, progress = row.job, row.job.progress
-        lines = [self._row("job", f"{job.id} ({job.workload}), attempt {job.attempt}", width)]
+        lines = [self.row("job", f"{job.id} ({job.workload}), attempt {job.attempt}", width)]
         share = progress.progress if progress is not None else None
         parts = [
             "no progress reported" if share is None else f"{share:.0f}%",
@@ -115,9 +88,9 @@ class AboutPanel(LinePanel):
         if eta is not None:
             parts.append(f"{format_duration(eta)} left, it says")
         parts.append(f"cost so far {format_money(row.cost(about.now))}")
-        lines.append(self._row("", ", ".join(parts), width))
+        lines.append(self.row("", ", ".join(parts), width))
         if progress is not None and progress.message:
-            lines.append(self._row("says", safe(progress.message), width))
+            lines.append(self.row("says", safe(progress.message), width))
         return lines
 
     def _health(self, about: About, width: int) -> list[Line]:
@@ -135,35 +108,35 @@ class AboutPanel(LinePanel):
                 self.text(heat + state, "warn" if state else "value"),
             ]
             lines.append(line)
-            lines += [self._row("", ill.sentence, width, ill.style) for ill in gpu_words.illnesses(gpu)]
+            lines += [self.row("", ill.sentence, width, ill.style) for ill in gpu_words.illnesses(gpu)]
         return lines
 
     def _processes(self, about: About, width: int) -> list[Line]:
         lines = []
         for gpu in _gpus(about):
             if gpu.processes is None:
-                lines.append(self._row(_gpu_name(gpu), f"{UNKNOWN} can't be listed", width, "label"))
+                lines.append(self.row(_gpu_name(gpu), f"{UNKNOWN} can't be listed", width, "label"))
             for number, process in enumerate(gpu.processes or ()):
-                lines.append(self._row("" if number else _gpu_name(gpu), _process(process), width))
-        return lines or [self._row("", "none on any GPU", width, "label")]
+                lines.append(self.row("" if number else _gpu_name(gpu), _process(process), width))
+        return lines or [self.row("", "none on any GPU", width, "label")]
 
     def _allowed(self, about: About, width: int) -> list[Line]:
         record = about.record
         if record is None:
             return []
-        lines = [self._row("price", f"{format_price(record.price_per_hour)}/h", width)]
+        lines = [self.row("price", f"{format_price(record.price_per_hour)}/h", width)]
         for workload in record.workloads:
             gpus = "" if workload.gpus is None else f"{workload.gpus} GPUs" if workload.gpus != 1 else "1 GPU"
             words = "   ".join(part for part in (gpus, safe(workload.description or "")) if part)
-            lines.append(self._row(workload.name, words, width))
-            lines += [self._row("", _parameter(param), width, "label") for param in workload.params]
+            lines.append(self.row(workload.name, words, width))
+            lines += [self.row("", _parameter(param), width, "label") for param in workload.params]
         if not record.workloads:
-            lines.append(self._row("workloads", "none: nothing can be run on it", width, "label"))
+            lines.append(self.row("workloads", "none: nothing can be run on it", width, "label"))
         return lines
 
     def _past(self, about: About, width: int) -> list[Line]:
         if not about.are_jobs_known:
-            return [self._row("", "asking the hub", width, "label")]
+            return [self.row("", "asking the hub", width, "label")]
         over = [row for row in about.jobs if row.job.state.is_final][:MOST_JOBS]
         lines = []
         for row in over:
@@ -176,7 +149,7 @@ class AboutPanel(LinePanel):
                 f"{job.id} ({job.workload}){f': {safe(job.reason)}' if job.reason else ''}"
             )
             lines.append([self.text(cut(words, width), style)])
-        return lines or [self._row("", "none that the hub still knows", width, "label")]
+        return lines or [self.row("", "none that the hub still knows", width, "label")]
 
     def _benchmark(self, about: About, width: int) -> list[Line]:
         done = (
@@ -189,11 +162,11 @@ class AboutPanel(LinePanel):
             record = about.record
             is_offered = record is not None and any(one.name == BENCHMARK for one in record.workloads)
             how = "; b starts it" if is_offered else ""
-            return [self._row("", f"never run, as far as the hub knows{how}", width, "label")]
+            return [self.row("", f"never run, as far as the hub knows{how}", width, "label")]
         when = format_moment(from_timestamp(job.finished_at or job.created_at), about.now)
         return [
-            self._row("measured", when, width, "label"),
-            *(self._row("", words, width) for words in benchmark_lines(job.result)),
+            self.row("measured", when, width, "label"),
+            *(self.row("", words, width) for words in benchmark_lines(job.result)),
         ]
 
     def _machine(self, about: About, width: int) -> list[Line]:
@@ -212,7 +185,7 @@ class AboutPanel(LinePanel):
             "id": record.id,
             "worker id": record.worker_id,
         }
-        return [self._row(label, safe(value or UNKNOWN), width) for label, value in facts.items()]
+        return [self.row(label, safe(value or UNKNOWN), width) for label, value in facts.items()]
 
 
 def benchmark_lines(result: object) -> list[str]:

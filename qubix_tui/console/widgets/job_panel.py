@@ -4,8 +4,6 @@ import json
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from textual.geometry import Size
-
 from qubix_tui.console.format import (
     MIB_PER_GIB,
     UNKNOWN,
@@ -18,12 +16,12 @@ from qubix_tui.console.format import (
 from qubix_tui.console.job_book import JobRow
 from qubix_tui.console.job_words import cost_words, eta_words, progress_pieces, reason_words, state_pieces
 from qubix_tui.console.widgets.line_panel import Line, LinePanel
+from qubix_tui.console.widgets.section_panel import SectionPanel
 from qubix_tui.console.widgets.tiles import cut, widen
 from qubix_tui.protocol.records import Job, JobState, Receipt
 from qubix_tui.protocol.types import from_timestamp
 
 HEAD_HEIGHT: Final = 3
-LABEL_WIDTH: Final = 11
 BAR_WIDTH: Final = 30
 
 
@@ -92,55 +90,33 @@ class JobHead(LinePanel):
         return ", ".join(parts)
 
 
-class JobFacts(LinePanel):
+class JobFacts(SectionPanel):
     """A job's attempts, parameters, requirements, and what it left."""
 
     def __init__(self, *, ascii_only: bool = False) -> None:
         super().__init__(ascii_only=ascii_only)
         self._shown: Shown | None = None
-        self._height = 0
 
     def show(self, shown: Shown, *, stale: bool = False) -> None:
         """Show a job."""
         self._shown = shown
-        self.changed(stale=stale)
-        height = len(self.make_lines(self.size.width or 80, 0))
-        if height != self._height:
-            self._height = height
-            self.refresh(layout=True)
+        self.grown(stale=stale)
 
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002
-        """Give as many lines as there are."""
-        return len(self.make_lines(width, 0))
-
-    def make_lines(self, width: int, height: int) -> Sequence[Line]:  # noqa: ARG002 - as many as it takes
-        """Give the lines, section by section."""
-        if self._shown is None or not width:
+    def sections(self, width: int) -> Sequence[tuple[str, Sequence[Line]]]:
+        """Give the sections."""
+        if self._shown is None:
             return []
         row, job = self._shown.row, self._shown.row.job
-        sections = [
-            ("attempts", self._attempts(row)),
-            ("parameters", [(name, _json(value)) for name, value in job.params.items()] or [("", "none")]),
-            ("requires", _requirements(job)),
-            ("result", [("", line) for line in _result_lines(job)]),
-            ("record", self._record(job)),
+        facts = {
+            "attempts": self._attempts(row),
+            "parameters": [(name, _json(value)) for name, value in job.params.items()] or [("", "none")],
+            "requires": _requirements(job),
+            "result": [("", line) for line in _result_lines(job)],
+            "record": self._record(job),
+        }
+        return [
+            (title, [self.row(label, value, width) for label, value in rows]) for title, rows in facts.items()
         ]
-        lines: list[Line] = []
-        for title, facts in sections:
-            if not facts:
-                continue
-            rule = ("-" if self.ascii_only else "─") * max(0, width - len(title) - 1)
-            lines += [[]] if lines else []
-            lines.append([self.text(title, "title"), self.text(f" {rule}", "rule")])
-            for label, value in facts:
-                room = max(8, width - LABEL_WIDTH)
-                lines.append(
-                    [
-                        self.text(f"{cut(label, LABEL_WIDTH - 1):<{LABEL_WIDTH}}", "label"),
-                        self.text(cut(value, room)),
-                    ]
-                )
-        return lines
 
     def _attempts(self, row: JobRow) -> list[tuple[str, str]]:
         assert self._shown is not None
