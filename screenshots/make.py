@@ -62,7 +62,30 @@ async def open_simulated(app: "QubixApp", pilot: "Pilot[None]") -> None:
     await settle(app, pilot)
     many = max(app.fleet.rows.values(), key=lambda row: (row.record.is_online, row.record.gpu_count or 0))
     app.open_provider(many.record.id)
-    await pilot.press("g")
+    await pilot.press("1")
+    await asyncio.sleep(float(os.environ.get("QUBIX_SCREENSHOT_SECONDS", "30")))
+
+
+async def run_benchmark(app: "QubixApp", pilot: "Pilot[None]") -> None:
+    """Have this very machine measured, and look at what that prints."""
+    own = await own_machine(app)
+    app.open_provider(own)
+    await pilot.pause()
+    await pilot.press("b")
+    await until(lambda: any(row.job.progress is not None for row in app.jobs.rows.values()), "a job runs")
+    await asyncio.sleep(float(os.environ.get("QUBIX_SCREENSHOT_SECONDS", "30")) / 2)
+
+
+async def own_machine(app: "QubixApp") -> str:
+    """Give this very machine's id, once its agent has registered."""
+    rows = app.fleet.rows
+    await until(lambda: any(not row.record.simulated for row in rows.values()), "this machine is there")
+    return next(key for key, row in rows.items() if not row.record.simulated)
+
+
+async def show_hub(_app: "QubixApp", pilot: "Pilot[None]") -> None:
+    """What the hub itself does."""
+    await pilot.press("h")
     await asyncio.sleep(float(os.environ.get("QUBIX_SCREENSHOT_SECONDS", "30")))
 
 
@@ -87,6 +110,8 @@ PICTURES = {
     "this-machine": Picture(140, 40, False, settle),
     "provider-this-machine": Picture(140, 40, False, open_own),
     "provider": Picture(160, 50, True, open_simulated),
+    "job": Picture(140, 40, False, run_benchmark),
+    "hub": Picture(140, 40, True, show_hub),
     "help": Picture(120, 40, True, show_help),
 }
 
