@@ -30,7 +30,6 @@ SECONDS_PER_HOUR: Final = 3600.0
 MICROS: Final = 1_000_000
 
 _RANKS: Final = {JobState.UNKNOWN: 0, JobState.RUNNING: 1, JobState.ASSIGNED: 2, JobState.QUEUED: 3}
-_OVER: Final = 4
 
 
 @dataclass(slots=True)
@@ -111,9 +110,11 @@ class JobBook:
 
     def ordered(self, chosen: Callable[[JobRow], bool] | None = None) -> list[JobRow]:
         """Give the jobs: those out of reach first, those that run, that wait, and the newest of the rest."""
-        return sorted(
-            self.rows.values() if chosen is None else filter(chosen, self.rows.values()), key=_order
-        )
+        rows = [row for row in self.rows.values() if chosen is None or chosen(row)]
+        # Timestamps of the wire are as long as each other: as texts they stand in the order of time.
+        waiting = sorted((row for row in rows if not row.job.state.is_final), key=_urgency)
+        over = sorted((row for row in rows if row.job.state.is_final), key=_end, reverse=True)
+        return waiting + over
 
     def of_provider(self, provider_id: str) -> list[JobRow]:
         """Give the jobs that a provider has or had, the newest first."""
@@ -198,9 +199,9 @@ def _changed_at(job: Job, moment: float | None) -> float | None:
     return from_timestamp(stamp) if stamp is not None else moment
 
 
-def _order(row: JobRow) -> tuple[int, float, str]:
-    job = row.job
-    rank = _RANKS.get(job.state, _OVER)
-    created = from_timestamp(job.created_at)
-    ended = from_timestamp(job.finished_at) if job.finished_at is not None else created
-    return rank, (-ended if rank == _OVER else created), job.id
+def _urgency(row: JobRow) -> tuple[int, str, str]:
+    return _RANKS[row.job.state], row.job.created_at, row.job.id
+
+
+def _end(row: JobRow) -> tuple[str, str]:
+    return row.job.finished_at or row.job.created_at, row.job.id

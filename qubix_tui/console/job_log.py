@@ -33,15 +33,16 @@ class JobLog:
     """A job's log, put together from its pieces."""
 
     def __init__(self) -> None:
+        self.version = 0
+        """Grows with each change."""
         self.clear()
 
     def clear(self) -> None:
         """Begin anew: what is known comes again."""
+        self.version += 1
         self.lines: list[LogLine] = []
         self.removed = 0
         """Lines that are no longer kept."""
-        self.version = 0
-        """Grows with each change."""
         self._open: dict[str, int] = {}
         """By stream: the line, counted from the first ever, that has not ended yet."""
         self._raw: dict[str, str] = {}

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from qubix_tui.console.format import MIB_PER_GIB, format_price
 from qubix_tui.protocol.channels import is_id
 from qubix_tui.protocol.errors import ProtocolError
-from qubix_tui.protocol.params import check_params
+from qubix_tui.protocol.params import check_params, param_text
 from qubix_tui.protocol.records import Provider, Requirements, Workload, WorkloadParam
 from qubix_tui.protocol.requests import SubmitJob
 
@@ -148,8 +148,12 @@ def hint(param: WorkloadParam) -> str:
         words.append(f"from {param.min:g}")
     if param.max is not None:
         words.append(f"up to {param.max:g}")
-    words.append("needed" if param.default is None else f"else {param.default}")
+    words.append("needed" if param.default is None else f"else {_default_text(param)}")
     return ", ".join(words)
+
+
+def _default_text(param: WorkloadParam) -> str:
+    return param_text(param.default) if isinstance(param.default, (str, int, float)) else str(param.default)
 
 
 def offered(providers: Iterable[Provider]) -> dict[str, Workload]:

@@ -98,7 +98,7 @@ def test_what_is_wrong_is_said(more: dict[str, Any], field: str, says: str) -> N
         (TRAIN.params[0], "a whole number, from 1, up to 100, else 3"),
         (TRAIN.params[1], "a number, from 0, else 0.1"),
         (TRAIN.params[2], "small or large, needed"),
-        (TRAIN.params[3], "true or false, else False"),
+        (TRAIN.params[3], "true or false, else false"),
     ],
 )
 def test_hints(param: WorkloadParam, words: str) -> None:

@@ -36,6 +36,9 @@ WIDE: Final = 110
 
 LEAST_REASON: Final = 8
 
+LIST_SECONDS: Final = 0.5
+"""The table is put in order at most once in this time: thousands of jobs report their progress."""
+
 
 class JobsScreen(ConsoleScreen):
     """The table of jobs."""
@@ -57,6 +60,7 @@ class JobsScreen(ConsoleScreen):
     def __init__(self) -> None:
         super().__init__()
         self._seen = -1
+        self._listed_at = -LIST_SECONDS
         self._marked: set[str] = set()
         self._is_watching = False
         self._filter = ""
@@ -118,10 +122,9 @@ class JobsScreen(ConsoleScreen):
 
     def flush(self) -> None:
         """List the jobs anew, if any changed."""
-        book = self.console_app.jobs
-        if book.change_count != self._seen:
-            self._seen = book.change_count
-            self._marked &= book.rows.keys()
+        book, now = self.console_app.jobs, self.console_app.monotonic()
+        if book.change_count != self._seen and now - self._listed_at >= LIST_SECONDS:
+            self._listed_at = now
             self._list()
 
     def tick(self) -> None:
@@ -234,6 +237,8 @@ class JobsScreen(ConsoleScreen):
 
     def _list(self) -> None:
         app = self.console_app
+        self._seen = app.jobs.change_count
+        self._marked &= app.jobs.rows.keys()
         self.listing.show(app.jobs.ordered(self._predicate()), is_past=not app.is_live)
         self._say()
 

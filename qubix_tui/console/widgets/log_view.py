@@ -1,6 +1,6 @@
 """A job's log on the screen, by the line API: follows the end, stands still, is searched."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -13,6 +13,8 @@ from textual.strip import Strip
 
 from qubix_tui.console.job_log import JobLog, LogLine, find
 from qubix_tui.console.widgets.line_panel import TO_ASCII
+
+OPEN_LINES: Final = 4
 
 
 class LogView(ScrollView, can_focus=True):
@@ -54,6 +56,8 @@ class LogView(ScrollView, can_focus=True):
         self._ascii_only = ascii_only
         self._version = -1
         self._removed = 0
+        self._width = 0
+        """Of the longest line so far, in cells."""
         self._wanted = ""
         self._found: int | None = None
         self._styles: dict[str, Style] = {}
@@ -75,11 +79,16 @@ class LogView(ScrollView, can_focus=True):
         if self.stands_still or log.version == self._version:
             return
         gone = log.removed - self._removed
+        new = log.removed + len(log.lines) - self._removed - len(self._lines)
+        if new < 0:  # it was begun anew
+            new, self._width = len(log.lines), 0
         self._version, self._removed, self._lines = log.version, log.removed, list(log.lines)
         if self._found is not None:
             self._found = self._found - gone if self._found >= gone else None
-        width = max((cell_len(line.text) for line in self._lines), default=0)
-        self.virtual_size = Size(width, len(self._lines))
+        # Of what was there, the last lines may have grown: one for each stream.
+        grown = self._lines[-new - OPEN_LINES :]
+        self._width = max(self._width, *(cell_len(line.text) for line in grown), 0)
+        self.virtual_size = Size(self._width, len(self._lines))
         if self.is_following:
             self._show_end()
         self.refresh()
