@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qubix_tui import home
-from qubix_tui.cli import hub_backup, hub_config, logs
+from qubix_tui.cli import hub_backup, hub_config, hub_move, logs
 from qubix_tui.cli.common import EXIT_FAILED, CommandError, Parser, RawFormatter
 from qubix_tui.cli.hub_engine import PASSWORD_VARIABLE
 from qubix_tui.protocol import DEFAULT_PORT
@@ -22,6 +22,7 @@ examples:
   qubix hub --host 0.0.0.0 --insecure  for other machines, without TLS (a trusted network only)
   qubix hub config init                write a commented hub.toml, which it reads when it starts
   qubix hub backup FILE                copy its database while it runs
+  qubix hub move --from sqlite --to redis://HOST:6379/0
   qubix hub --engine redis://HOST:6379/0    its state in a Redis or Valkey (docs/scaling.md)
 
 Each flag has a setting in hub.toml, and goes before it. SIGTERM or Ctrl-C lets clients leave (the second
@@ -74,6 +75,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     hub_config.add_config_parser(commands)
     hub_backup.add_backup_parser(commands)
+    hub_move.add_move_parser(commands)
 
 
 def _add_listening(parser: argparse.ArgumentParser) -> None:

@@ -64,20 +64,31 @@ def redis_address(
         raise CommandError(str(error)) from None
 
 
-def redis_engine(address: "RedisAddress", settings: "Settings") -> "Engine":
-    """Give the store of a hub on a Redis; opened by the hub's start.
+def redis_client() -> None:
+    """See whether the client for Redis is installed.
 
     Raises:
-        CommandError: The client for it is not installed.
+        CommandError: It is not.
     """
     try:
-        from qubix_tui.hub.engine.redis import RedisEngine
+        import qubix_tui.hub.engine.redis_link  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name != "redis":
             raise
         raise CommandError(
             "a hub on Redis needs one more package: pip install 'qubix[redis]'", EXIT_FAILED
         ) from None
+
+
+def redis_engine(address: "RedisAddress", settings: "Settings") -> "Engine":
+    """Give the store of a hub on a Redis; opened by the hub's start.
+
+    Raises:
+        CommandError: The client for it is not installed.
+    """
+    redis_client()
+    from qubix_tui.hub.engine.redis import RedisEngine
+
     bounds = settings.storage
     return RedisEngine(address, max_events=bounds.events_per_channel, max_age=bounds.max_age_seconds)
 

@@ -10,6 +10,8 @@ import pytest
 from tests.end_to_end.processes import hub_process, run, started, wait_for
 from tests.redis_server import RedisServer, redis_server
 
+ISSUE = ["qubix", "token", "issue", "--role", "viewer", "--name", "wall", "--hub"]
+
 
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
@@ -27,13 +29,12 @@ def providers(home: Path, url: str) -> list[str]:
 
 def test_what_a_killed_hub_knew_the_next_one_knows(tmp_path: Path, server: RedisServer) -> None:
     """On another data directory, after SIGKILL: the same provider and tokens, once the lease is over."""
-    issue = ["qubix", "token", "issue", "--role", "viewer", "--name", "wall", "--hub"]
     with (
         hub_process(tmp_path, "--engine", server.url) as (first, url),
         started(["qubix-agent", "--hub", url, "--name", "steady"], tmp_path),
     ):
         wait_for(lambda: providers(tmp_path, url), "the agent to register")
-        issued = run([*issue, url], tmp_path)
+        issued = run([*ISSUE, url], tmp_path)
         assert issued.returncode == 0, issued.stderr
         first.send_signal(signal.SIGKILL)
         first.wait()
@@ -77,3 +78,32 @@ def test_mistakes_are_one_sentence(tmp_path: Path, server: RedisServer) -> None:
     backup = run(["qubix", "hub", "--engine", server.url, "backup", "copy"], tmp_path)
     assert (backup.returncode, backup.stderr.count("\n")) == (1, 1)
     assert "docs/scaling.md" in backup.stderr
+
+
+def test_a_hub_moves_to_redis_and_back(tmp_path: Path, server: RedisServer) -> None:
+    """With its tokens and its audit; the command says how much of what, and refuses a hub that runs."""
+    there = ["qubix", "hub", "move", "--from", "sqlite", "--to", server.url]
+    with hub_process(tmp_path) as (process, url):
+        issued = run(
+            ["qubix", "token", "issue", "--role", "viewer", "--name", "wall", "--hub", url], tmp_path
+        )
+        assert issued.returncode == 0, issued.stderr
+        refused = run(there, tmp_path)
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        assert f"the hub with process id {process.pid} already uses" in refused.stderr
+    moved = run(there, tmp_path)
+    assert moved.returncode == 0, moved.stderr
+    assert "        1  table tokens\n" in moved.stdout
+    assert moved.stdout.endswith(f"set storage.engine to {server.url} before the hub is started again\n")
+    back = ["qubix", "hub", "move", "--from", server.url, "--to", "sqlite"]
+    with hub_process(tmp_path, "--engine", server.url) as (_, url):
+        assert "wall" in run(["qubix", "token", "list", "--hub", url], tmp_path).stdout
+        refused = run(back, tmp_path)
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        assert "has the store on Redis" in refused.stderr
+    returned = run(back, tmp_path)
+    assert returned.returncode == 0, returned.stderr
+    with hub_process(tmp_path) as (_, url):
+        assert "wall" in run(["qubix", "token", "list", "--hub", url], tmp_path).stdout
+    wrong = run(["qubix", "hub", "move", "--from", "sqlite", "--to", "sqlite"], tmp_path)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)

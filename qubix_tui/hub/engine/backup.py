@@ -40,7 +40,7 @@ def back_up(database: Path, target: Path) -> int:
         _copy(database, partial)
         # Unlike a rename this never takes the place of anything.
         os.link(partial, target)
-        _sync_directory(target.parent)
+        sync_directory(target.parent)
         return target.stat().st_size
     except FileExistsError:
         raise BackupFailed(f"{target} exists, and is not written over; give another name") from None
@@ -73,7 +73,8 @@ def _copy(database: Path, partial: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Have the names in a directory on the disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

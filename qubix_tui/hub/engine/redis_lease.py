@@ -21,7 +21,13 @@ from qubix_tui.protocol.checks import printable
 LEASE_SECONDS: Final = 5.0
 """So long after its hub's last word a store is anybody's."""
 
-_POLL_SECONDS: Final = 0.2
+POLL_SECONDS: Final = 0.2
+"""How often somebody who waits for a store looks at its lease."""
+
+_MOVES: Final = {
+    scripts.MOVING: "is half of a move that was cut short: run qubix hub move again",
+    scripts.MOVED: "was moved to sqlite: start the hub with that engine, or move it back (qubix hub move)",
+}
 
 _logger = logging.getLogger("qubix.hub.engine")
 
@@ -32,6 +38,18 @@ class Fenced(Exception):
 
 class Lost(Exception):
     """The store is not what this hub had written there."""
+
+
+class LeaseWatch:
+    """Tells a hub that is there from one that is gone: the lease of the latter only ever gets shorter."""
+
+    def __init__(self) -> None:
+        self._left: int | None = None
+
+    def is_renewed(self, left: int) -> bool:
+        """Look at what is left of a lease (milliseconds); True once somebody has renewed it."""
+        before, self._left = self._left, left
+        return before is not None and left > before
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -72,7 +90,7 @@ class Lease:
         Raises:
             EngineUnavailable: Another hub has it, or it is of another form.
         """
-        left: int | None = None
+        watch: LeaseWatch | None = None
         while True:
             words = scripts.FORM, server.run, int(server.keeps), secrets.token_hex(8)
             reply = await link.ask(*link.call(scripts.TAKE, *self._arguments(), *words))
@@ -80,21 +98,22 @@ class Lease:
                 epoch, seq, forgotten = reply[1]
                 return Taken(epoch.decode(), int(seq), int(forgotten))
             if reply[0] == b"form":
+                if reply[1] in _MOVES:
+                    raise EngineUnavailable(f"what Redis at {link.address} holds {_MOVES[reply[1]]}")
                 raise EngineUnavailable(
                     f"what Redis at {link.address} holds was written by another version of the hub (form "
                     f"{_shown(reply[1])}; this one knows {scripts.FORM.decode()}): run that version"
                 )
             who = _shown(reply[1])
-            # Each time it is renewed more of it is left than before.
-            if left is not None and reply[2] > left:
+            if watch is None:
+                _logger.info("%s has the store; waiting for whether that hub is still there", who)
+                watch = LeaseWatch()
+            if watch.is_renewed(reply[2]):
                 raise EngineUnavailable(
                     f"another hub ({who}) has the store on Redis at {link.address}, which is for one hub at "
                     "a time: end that one, or give this one another database (redis://HOST/1)"
                 )
-            if left is None:
-                _logger.info("the store is held by %s; waiting for whether that hub is still there", who)
-            left = reply[2]
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def resume(
         self, link: RedisLink, server: Server, *, epoch: str, floor: int

@@ -18,6 +18,10 @@ from typing import Final
 FORM: Final = b"1"
 """Which arrangement of keys these scripts know."""
 
+MOVING: Final = b"moving"
+MOVED: Final = b"moved"
+"""What stands in place of the form while a store is filled by a move, and once it was moved elsewhere."""
+
 COMMIT: Final = """
 local prefix = ARGV[1]
 local meta, results = prefix .. 'meta', prefix .. 'results'
