@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 from collections.abc import Callable
 
 from qubix_tui import home
@@ -82,5 +83,7 @@ def show(
         directory=home.private_dir(home.home_dir() / "console"),
     )
     app = QubixApp(target.url, target.token, options=options, notices=notices, news=news)
+    # What is there by now stays; the collector, which stops the painting, need not look at it again.
+    gc.freeze()
     app.run(mouse=app.settings.display.mouse)
     return app.return_code or 0

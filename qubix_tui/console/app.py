@@ -118,7 +118,9 @@ class QubixApp(App[None]):
             tooltip="Every action and every provider, by name (also ctrl+p)",
         ),
         Binding("q", "quit", "quit", id="app.quit", tooltip="Leave"),
-        Binding("ctrl+c", "quit", "quit", show=False, priority=True, id="app.interrupt", tooltip="Leave"),
+        Binding(
+            "ctrl+c", "quit", "quit", show=False, priority=True, id="app.interrupt", tooltip="Leave at once"
+        ),
     ]
 
     def __init__(
@@ -204,7 +206,7 @@ class QubixApp(App[None]):
 
     def clock(self) -> str:
         """Give the time of day by the hub's clock, in this machine's time zone."""
-        return time.strftime("%H:%M:%S", time.localtime(self.fleet.now()))
+        return time.strftime("%H:%M", time.localtime(self.fleet.now()))
 
     def fleet_summary(self) -> Summary:
         """Add the fleet up, at most twice a second."""

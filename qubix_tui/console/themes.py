@@ -89,7 +89,7 @@ THEMES: Final = (
             "busy": "#8fb8e8",
             "warn": "#e5b567",
             "hot": "#ff6b5e",
-            "stale": "#77818f",
+            "stale": "#848e9c",
         },
     ),
     _theme(
@@ -103,9 +103,9 @@ THEMES: Final = (
         meanings={
             "ok": "#22753c",
             "busy": "#2b5f9e",
-            "warn": "#93600a",
+            "warn": "#8a5a08",
             "hot": "#c4271b",
-            "stale": "#717883",
+            "stale": "#626973",
         },
     ),
     _theme(
@@ -120,7 +120,7 @@ THEMES: Final = (
             "ok": "#4dff88",
             "busy": "#7cc7ff",
             "warn": "#ffcf33",
-            "hot": "#ff7a70",
+            "hot": "#ff857c",
             "stale": "#b4b4b4",
         },
     ),
@@ -138,7 +138,7 @@ THEMES: Final = (
             "busy": "#cc9ec4",
             "warn": "#f0e442",
             "hot": "#e8782a",
-            "stale": "#868d96",
+            "stale": "#929aa3",
         },
     ),
     # The terminal's own sixteen colours, on whatever background it has.

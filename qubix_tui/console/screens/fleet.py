@@ -58,7 +58,7 @@ class FleetScreen(ConsoleScreen):
                 f"sort_place({number})",
                 show=False,
                 id=f"fleet.sort-{number}",
-                tooltip="Sort by that column, counted from the left; again turns it round",
+                tooltip="Sort by the column at that place; again turns it round",
             )
             for number in range(1, 10)
         ),

@@ -1,6 +1,6 @@
 """Every key of the screen below, made from its bindings."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -12,13 +12,18 @@ from textual.widgets import Static
 
 from qubix_tui.console.columns import GLYPHS
 
-FILTER_HELP = (
-    ("barn", "name, id, GPU, location or state has it"),
-    ("state:busy gpu:4090", "and all terms must hold"),
-    ("temp>80 price<0.5 vram>=24", "comparisons: never true where the value is not known"),
-    ("-name:lab", "a minus, or not, turns a term round"),
-    ("job:* or (temp>80 use<5)", "job:* is any that is known; or, and, parentheses"),
-    ('location:"New York"', "quotes around blanks"),
+HelpLine = tuple[str, str, str]
+"""A key or an example, what it does, and, of a key, its name in a keymap."""
+
+KEYS_NOTE = 'The names at the right are what [keys] of console.toml moves: fleet.sort = "o"'
+
+FILTER_HELP: Sequence[HelpLine] = (
+    ("barn", "name, id, GPU, location or state has it", ""),
+    ("state:busy gpu:4090", "and all terms must hold", ""),
+    ("temp>80 price<0.5 vram>=24", "comparisons: never true where the value is not known", ""),
+    ("-name:lab", "a minus, or not, turns a term round", ""),
+    ("job:* or (temp>80 use<5)", "job:* is any that is known; or, and, parentheses", ""),
+    ('location:"New York"', "quotes around blanks", ""),
 )
 
 
@@ -41,36 +46,52 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """Put the screen together."""
+        here, everywhere = self._keys()
         with VerticalScroll(id="help"):
-            yield Static("Keys", classes="title", markup=False)
-            yield Static(self._keys(), markup=False)
+            yield Static("Keys of this screen", classes="title", markup=False)
+            yield Static(self._table(here), markup=False)
+            yield Static("Keys everywhere", classes="title", markup=False)
+            yield Static(self._table(everywhere), markup=False)
+            yield Static(KEYS_NOTE, classes="note", markup=False)
             yield Static("States", classes="title", markup=False)
-            yield Static(self._states(), markup=False)
+            yield Static(self._table(self._states()), markup=False)
             yield Static("Filter", classes="title", markup=False)
             yield Static(self._table(FILTER_HELP), markup=False)
 
-    def _keys(self) -> Text:
-        rows: dict[str, tuple[str, str]] = {}
+    def _keys(self) -> tuple[list[HelpLine], list[HelpLine]]:
+        """Give the keys of this screen, and those of all: each with its words and its name in a keymap."""
+        lines: dict[str, HelpLine] = {}
         for active in self._active:
             binding = active.binding
             if binding.id is None:  # Textual's own, for selecting text and the like
                 continue
             key = self.app.get_key_display(binding)
-            keys, _ = rows.get(binding.id, ("", ""))
-            rows[binding.id] = (f"{keys} {key}".strip(), binding.tooltip or binding.description)
-        return self._table(rows.values())
+            words = binding.tooltip or binding.description
+            known = lines.get(words)
+            if known is None:
+                lines[words] = (key, words, binding.id)
+            elif key.isdigit():
+                # Keys of one kind have the same words: a line for all of them.
+                lines[words] = (f"{known[0][0]}-{key}", words, known[2])
+            else:
+                lines[words] = (f"{known[0]} {key}", words, known[2])
+        everywhere = [line for line in lines.values() if line[2].partition(".")[0] in {"app", "screen"}]
+        return [line for line in lines.values() if line not in everywhere], everywhere
 
-    def _states(self) -> Text:
-        return self._table(
-            (plain if self._ascii_only else glyph, state.value) for state, (glyph, plain, _) in GLYPHS.items()
-        )
+    def _states(self) -> list[HelpLine]:
+        return [
+            (plain if self._ascii_only else glyph, state.value, "")
+            for state, (glyph, plain, _) in GLYPHS.items()
+        ]
 
-    def _table(self, rows: Iterable[tuple[str, str]]) -> Text:
-        listed = list(rows)
-        width = max((len(key) for key, _ in listed), default=0) + 3
-        text = Text()
-        for key, words in listed:
+    def _table(self, lines: Sequence[HelpLine]) -> Text:
+        quiet = self.app.get_css_variables()["quiet"]
+        width = max((len(key) for key, _, _ in lines), default=0) + 3
+        further = max((len(words) for _, words, name in lines if name), default=0) + 3
+        text = Text(no_wrap=True, overflow="ellipsis")
+        for key, words, name in lines:
             text.append(f"  {key:<{width}}", "bold")
-            text.append(f"{words}\n")
+            text.append(f"{words:<{further}}" if name else words)
+            text.append(f"{name}\n", quiet if not quiet.startswith("ansi") else "dim")
         text.rstrip()
         return text

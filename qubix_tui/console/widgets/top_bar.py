@@ -41,7 +41,7 @@ class TopBar(LinePanel):
             left.append(self.text("  SIMULATED DATA" if width >= 60 else "  SIM", "warn"))
         right = [self.text(self._standing.text, self._standing.style)]
         if self._clock:
-            right.append(self.text(f"  {self._clock if width >= 100 else self._clock[:5]}", "label"))
+            right.append(self.text(f"  {self._clock}", "label"))
         used = sum(cell_len(segment.text) for segment in [*left, *right])
         room = width - used - 4
         if room >= 12:
