@@ -43,6 +43,7 @@ class StandInConnection:
         self.requests: list[tuple[str, object]] = []
         self.replies: dict[str, Event | Exception] = {}
         self.asked: dict[str, dict[str, object]] = {}
+        self.retries = 0
         self.handlers: list[Callable[[Event], None]] = []
         self.state_handlers: list[Callable[[ConnectionState], None]] = []
         self.gap_handlers: list[Callable[[str], None]] = []
@@ -86,6 +87,10 @@ class StandInConnection:
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+    def retry_now(self) -> None:
+        """Count it."""
+        self.retries += 1
 
     async def start(self) -> None:
         """Do nothing."""

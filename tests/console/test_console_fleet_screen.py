@@ -49,6 +49,11 @@ class Stage:
         """The rows, in their order, by name."""
         return [key.removesuffix("-3f9a1c") for key in self.screen.table.ids]
 
+    @property
+    def place(self) -> int:
+        """Where the cursor is, from 0."""
+        return self.screen.table.ids.index(self.screen.table.cursor_id or "")
+
     async def settle(self) -> None:
         """Let everything that is known be on the screen."""
         await self.pilot.pause()
