@@ -101,6 +101,14 @@ def started(program: str, fleet: Fleet, *options: str, home: Path) -> Iterator[W
         yield shown
 
 
+def first_row(shown: Watched) -> float:
+    """Wait until a row is drawn; give the moment that it was."""
+    seen = shown.wait(lambda: shown.cursor_row is not None, PATIENCE)
+    if seen is None:
+        raise SystemExit(f"console: no row is drawn, but {shown.text[-400:]!r}")
+    return seen
+
+
 def key_times(shown: Watched) -> list[float]:
     """Move the cursor down and up, at moments that have nothing to do with the data's."""
     chance = random.Random(5)
@@ -126,8 +134,7 @@ def _is_at(shown: Watched, row: int) -> bool:
 def cost(program: str, fleet: Fleet, home: Path) -> Cost:
     """Run a program on a fleet and measure it."""
     with started(program, fleet, home=home) as shown:
-        if shown.wait(lambda: shown.cursor_row is not None, PATIENCE) is None:
-            raise SystemExit(f"console: {program} shows no row")
+        first_row(shown)
         shown.watch(5)
         before, cpu, written = time.perf_counter(), shown.cpu, shown.written
         keys = key_times(shown)
@@ -138,16 +145,13 @@ def cost(program: str, fleet: Fleet, home: Path) -> Cost:
 def start_seconds(fleet: Fleet, home: Path) -> float:
     """Measure the time from the start of the process to the first row with data."""
     with started("console", fleet, home=home) as shown:
-        seen = shown.wait(lambda: shown.cursor_row is not None, PATIENCE)
-        if seen is None:
-            raise SystemExit("console: it shows no row")
-        return seen - shown.started
+        return first_row(shown) - shown.started
 
 
 def idle(fleet: Fleet, home: Path) -> tuple[float, int]:
     """Measure a console whose fleet is there and silent: share of a core, and bytes written."""
     with started("console", fleet, home=home) as shown:
-        shown.wait(lambda: shown.cursor_row is not None, PATIENCE)
+        first_row(shown)
         fleet.say("rest")
         shown.watch(IDLE_AFTER_SECONDS)
         cpu, written = shown.cpu, shown.written
@@ -159,7 +163,7 @@ def idle(fleet: Fleet, home: Path) -> tuple[float, int]:
 def slow_link(fleet: Fleet, home: Path) -> float:
     """Measure the bytes that two frames a second take, each second."""
     with started("console", fleet, "--fps", "2", home=home) as shown:
-        shown.wait(lambda: shown.cursor_row is not None, PATIENCE)
+        first_row(shown)
         shown.watch(5)
         written = shown.written
         shown.watch(20)

@@ -197,7 +197,7 @@ class QubixApp(App[None]):
     @property
     def is_simulated(self) -> bool:
         """Whether any provider is made up."""
-        return self.fleet_summary().simulated > 0
+        return any(row.record.simulated for row in self.picture.rows.values())
 
     @property
     def agent_command(self) -> str:

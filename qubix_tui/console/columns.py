@@ -30,7 +30,7 @@ Piece = tuple[str, str]
 ValueKey = tuple[int, float | str]
 """Unknown last, then the value."""
 
-SortKey = tuple[ValueKey, ValueKey, str, str]
+SortKey = tuple[int, float | str, int, float | str, str, str]
 """The value, another, then name and id, so that the order is one and the same each time."""
 
 
@@ -73,6 +73,8 @@ class Column(NamedTuple):
     """What it is sorted by; None is unknown."""
     descending: bool = False
     """Whether the highest comes first."""
+    is_settled: bool = False
+    """Whether what it is sorted by changes only with the record or the state, and with no sample."""
 
 
 def state_piece(state: ProviderState, *, ascii_only: bool) -> Piece:
@@ -172,8 +174,8 @@ def _trouble_rank(row: Row) -> float | None:
 
 COLUMNS: Final = (
     Column("trouble", "!", 10, False, _draw_trouble, _trouble_rank, descending=True),
-    Column("state", "STATE", 13, False, _draw_state, lambda row: row.record.state.value),
-    Column("name", "NAME", 16, False, _draw_name, lambda row: row.name.lower()),
+    Column("state", "STATE", 13, False, _draw_state, lambda row: row.record.state.value, is_settled=True),
+    Column("name", "NAME", 16, False, _draw_name, lambda row: row.name.lower(), is_settled=True),
     Column(
         "gpus",
         "GPUS",
@@ -182,6 +184,7 @@ COLUMNS: Final = (
         _text(lambda row: format_gpus(row.record.gpu_count, row.record.gpu_model)),
         lambda row: row.record.gpu_count,
         descending=True,
+        is_settled=True,
     ),
     Column("use", "USE", 13, True, _draw_use, lambda row: row.use, descending=True),
     Column("minute", "60s", SPARK_COLUMNS // 2, False, _draw_minute, lambda row: row.use, descending=True),
@@ -237,6 +240,7 @@ COLUMNS: Final = (
         True,
         _text(lambda row: format_price(row.record.price_per_hour)),
         lambda row: row.record.price_per_hour,
+        is_settled=True,
     ),
     Column(
         "location",
@@ -245,6 +249,7 @@ COLUMNS: Final = (
         False,
         _text(lambda row: safe(row.record.location or UNKNOWN)),
         lambda row: row.record.location,
+        is_settled=True,
     ),
     Column(
         "job",
@@ -253,6 +258,7 @@ COLUMNS: Final = (
         False,
         _text(lambda row: safe(row.record.current_job_id or UNKNOWN)),
         lambda row: row.record.current_job_id,
+        is_settled=True,
     ),
     Column("age", "AGE", 4, True, _draw_age, lambda row: row.sampled_at),
 )
@@ -334,7 +340,7 @@ def sort_key(order: SortOrder, second: SortOrder) -> Callable[[Row], SortKey]:
         second: What those are sorted by that are equal by the first.
     """
     value, further = _value_key(order), _value_key(second)
-    return lambda row: (value(row), further(row), row.name, row.record.id)
+    return lambda row: (*value(row), *further(row), row.name, row.record.id)
 
 
 def _value_key(order: SortOrder) -> Callable[[Row], ValueKey]:

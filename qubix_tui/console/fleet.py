@@ -166,6 +166,8 @@ class Fleet:
         """Whether a whole snapshot has come."""
         self.change_count = 0
         """How often any row changed, came or went."""
+        self.record_count = 0
+        """How often that was more than a new sample: a record, a state, who is there."""
         self._changed: set[str] = set()
         self._members_changed = False
         self._staged: dict[str, Provider] = {}
@@ -198,6 +200,7 @@ class Fleet:
         copy = Fleet(lambda: now)
         copy.rows = {key: replace(row, spark=row.spark.copy()) for key, row in self.rows.items()}
         copy.newest_at, copy.is_loaded, copy.change_count = self.newest_at, self.is_loaded, self.change_count
+        copy.record_count = self.record_count
         return copy
 
     def summary(self, rows: Iterable[Row] | None = None) -> Summary:
@@ -243,7 +246,8 @@ class Fleet:
             if row is not None:
                 row.measure(headline)
                 self.newest_at = max(self.newest_at or 0.0, row.sampled_at or 0.0)
-                self._touch(headline.provider_id)
+                self._changed.add(headline.provider_id)
+                self.change_count += 1
 
     def _take_snapshot(self, page: FleetSnapshot) -> None:
         if page.page <= 1:
@@ -257,6 +261,7 @@ class Fleet:
         for provider in staged.values():
             self._put(provider)
         self._members_changed = self.is_loaded = True
+        self.record_count += 1
 
     def _put(self, provider: Provider) -> None:
         row = self.rows.get(provider.id)
@@ -284,10 +289,12 @@ class Fleet:
             del self.rows[provider_id]
             self._members_changed = True
             self.change_count += 1
+            self.record_count += 1
 
     def _touch(self, provider_id: str) -> None:
         self._changed.add(provider_id)
         self.change_count += 1
+        self.record_count += 1
 
 
 def _with_status(record: Provider, change: StatusChanged) -> Provider:

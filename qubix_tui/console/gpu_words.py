@@ -52,11 +52,10 @@ def temperature_bands(slowdown: float | None) -> tuple[tuple[float, str], tuple[
 
 def temperature_style(temperature: float | None, slowdown: float | None) -> str:
     """Give the style of a temperature: ``value``, ``warn`` or ``hot``."""
-    style = "value"
-    for start, band in temperature_bands(slowdown):
-        if temperature is not None and temperature >= start:
-            style = band
-    return style
+    if temperature is None:
+        return "value"
+    (warm, _), (hot, _) = temperature_bands(slowdown)
+    return "hot" if temperature >= hot else "warn" if temperature >= warm else "value"
 
 
 def power_style(gpu: GpuMetrics) -> str:

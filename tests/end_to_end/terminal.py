@@ -54,6 +54,11 @@ class Terminal:
         """Type."""
         self.child.send(keys)
 
+    def resize(self, columns: int, rows: int) -> None:
+        """Give the window another size."""
+        self._screen.resize(rows, columns)
+        self.child.setwinsize(rows, columns)
+
     def hang_up(self) -> None:
         """Close the terminal as a person closes its window: the program gets SIGHUP."""
         os.close(self.child.child_fd)

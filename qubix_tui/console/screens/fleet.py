@@ -8,7 +8,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from qubix_tui.console.columns import BY_KEY, COLUMNS, SortOrder
 from qubix_tui.console.command import Command
@@ -49,7 +49,16 @@ class FleetScreen(ConsoleScreen):
     CHANGES: ClassVar[frozenset[str]] = frozenset({"remove"})
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "filter", key_display="/", id="fleet.filter", tooltip="Filter the table"),
+        Binding(
+            "slash",
+            "filter",
+            "filter",
+            key_display="/",
+            # Letters that follow at once would still go to the table.
+            priority=True,
+            id="fleet.filter",
+            tooltip="Filter the table",
+        ),
         Binding("s", "sort", "sort", id="fleet.sort", tooltip="Sort by the next column (or click on a head)"),
         Binding("R", "reverse", "reverse", show=False, id="fleet.reverse", tooltip="Turn the order round"),
         *(
@@ -128,6 +137,12 @@ class FleetScreen(ConsoleScreen):
         self.set_class(width >= SIDE_WIDTH, "-side")
         self.set_class(width < SIDE_WIDTH and height >= BELOW_HEIGHT, "-below")
         self.set_class(height >= TALL_HEIGHT, "-tall")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave the filter's own sign to it while it is typed."""
+        if action == "filter" and isinstance(self.focused, Input):
+            return False
+        return super().check_action(action, parameters)
 
     def action_filter(self) -> None:
         """Go to the filter."""
@@ -230,7 +245,7 @@ class FleetScreen(ConsoleScreen):
             self.table.mark(set())
         else:
             self.bar.ask("")
-        self.table.focus()
+        self.set_focus(self.table)
 
     @on(QueryBar.Changed)
     def _query_changed(self, event: QueryBar.Changed) -> None:
@@ -240,7 +255,7 @@ class FleetScreen(ConsoleScreen):
 
     @on(QueryBar.Left)
     def _query_left(self) -> None:
-        self.table.focus()
+        self.set_focus(self.table)
 
     @on(FleetTable.Opened)
     def _open(self, event: FleetTable.Opened) -> None:
@@ -279,17 +294,18 @@ class FleetScreen(ConsoleScreen):
         app = self.console_app
         self._ticks += 1
         self._show_banner()
-        if self._ticks % 2 == 0 or app.is_paused:
+        self.table.is_past = is_past = not app.is_live
+        if app.is_paused:
             return
-        is_past = not app.is_live
-        self.table.is_past = is_past
-        self._sort()
-        self.table.refresh_ages()
-        if app.fleet.is_loaded:  # before, nothing is known: no sums, rather than sums of nothing
+        if self._ticks % 2:
+            self._sort()
+            self.table.refresh_ages()
+            self._show_preview()
+        # Before the fleet is loaded nothing is known: no sums, rather than sums of nothing.
+        if app.fleet.is_loaded and (self._ticks == 1 or self._ticks % 2 == 0):
             queued = app.jobs.counts()[JobState.QUEUED] if app.jobs.is_loaded else None
             summary = app.fleet_summary()
             self.query_one(SummaryBar).show(summary, app.fleet.now(), queued=queued, stale=is_past)
-        self._show_preview()
 
     def pause_changed(self) -> None:
         """Hold the table's picture too, or let it go on."""

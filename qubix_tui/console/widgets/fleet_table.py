@@ -1,6 +1,6 @@
 """The live table of the fleet, by the line API: it costs what the rows in view cost, not the fleet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual import events
@@ -11,7 +11,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from qubix_tui.console.columns import SortOrder, fit, sort_key
+from qubix_tui.console.columns import BY_KEY, SortOrder, fit, sort_key
 from qubix_tui.console.fleet import Fleet, Row
 from qubix_tui.console.query_eval import Predicate
 from qubix_tui.console.widgets.row_painter import Look, RowPainter
@@ -97,6 +97,7 @@ class FleetTable(ScrollView, can_focus=True):
         )
         self._second = SortOrder("name")
         self._predicate: Predicate | None = None
+        self._sorted_by: object = None
         self._ids: list[str] = []
         self._places: dict[str, int] = {}
         self._cursor_id: str | None = None
@@ -136,8 +137,12 @@ class FleetTable(ScrollView, can_focus=True):
 
     def sort_rows(self) -> None:
         """Filter and sort anew. The cursor stays on its provider."""
+        basis = self._basis()
+        if basis == self._sorted_by:
+            return
+        self._sorted_by = basis
         self.marked &= self.fleet.rows.keys()
-        chosen = [row for row in self.fleet.rows.values() if self._is_shown(row)]
+        chosen = [row for row in self._rows_in_order() if self._is_shown(row)]
         chosen.sort(key=sort_key(self.order, self._second))
         ids = [row.record.id for row in chosen]
         if ids == self._ids:
@@ -275,6 +280,20 @@ class FleetTable(ScrollView, can_focus=True):
         provider_id = row.record.id
         look = Look(provider_id == self._cursor_id, provider_id in self.marked, self.is_past)
         return self._painter.row(row, self.fleet.now(), width, look)
+
+    def _basis(self) -> object:
+        """Give what the rows and their order come from; anything new where each sample may change that."""
+        settled = BY_KEY[self.order.key].is_settled and BY_KEY[self._second.key].is_settled
+        fleet = self.fleet
+        counted = fleet.record_count if settled and self._predicate is None else fleet.change_count
+        marked = frozenset(self.marked) if self.shows_marked else None
+        return id(fleet), counted, self.order, self._second, self._predicate, marked
+
+    def _rows_in_order(self) -> Iterable[Row]:
+        """Give all rows, those that were shown in their order: to sort what is nearly sorted is cheap."""
+        rows, places = self.fleet.rows, self._places
+        shown = [rows[key] for key in self._ids if key in rows]
+        return shown if len(shown) == len(rows) else [*shown, *(rows[key] for key in rows.keys() - places)]
 
     def _is_shown(self, row: Row) -> bool:
         if self.shows_marked and row.record.id not in self.marked:

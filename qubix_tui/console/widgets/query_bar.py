@@ -84,8 +84,8 @@ class QueryBar(Vertical):
         yield Static(id="query-hint", markup=False)
 
     def edit(self) -> None:
-        """Go to it."""
-        self._input.focus()
+        """Go to it at once: the next letter, however fast it comes, is the query's."""
+        self.screen.set_focus(self._input)
 
     def ask(self, text: str) -> None:
         """Put a query in place of what is there."""
