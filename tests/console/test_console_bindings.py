@@ -16,6 +16,7 @@ from qubix_tui.console.screens.events import EventsScreen
 from qubix_tui.console.screens.fleet import FleetScreen
 from qubix_tui.console.screens.help import HelpScreen
 from qubix_tui.console.screens.hub import HubScreen
+from qubix_tui.console.screens.jobs import JobsScreen
 from qubix_tui.console.screens.pick import PickScreen
 from qubix_tui.console.screens.provider import ProviderScreen
 from qubix_tui.console.screens.saved_views import SavedViewsScreen
@@ -68,6 +69,7 @@ EFFECTS: dict[str, tuple[list[str], Check]] = {
     "fleet.clear": (["space", "escape"], lambda shown: not shown.screen.table.marked),
     "screen.copy": (["home", "y"], lambda shown: shown.app.clipboard == shown.screen.table.cursor_id),
     "screen.save": (["S"], shows(PickScreen)),
+    "app.jobs": (["j"], shows(JobsScreen)),
     "app.events": (["e"], shows(EventsScreen)),
     "app.alerts": (["a"], shows(AlertsScreen)),
     "app.hub": (["h"], shows(HubScreen)),

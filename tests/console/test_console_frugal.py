@@ -15,13 +15,13 @@ from rich.style import Style
 from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.drivers.headless_driver import HeadlessDriver
 from textual.geometry import Region
-from textual.pilot import Pilot
 from textual.strip import Strip
 
 from qubix_tui.console.app import QubixApp
 from qubix_tui.console.frugal import Terminal
 from tests.console.fleet_stage import fill, fleet_console
 from tests.console.provider_stage import NOW
+from tests.console.test_console_app import until
 
 WIDTH, HEIGHT = 24, 5
 TRUE = ColorSystem.TRUECOLOR
@@ -133,16 +133,12 @@ def written_to(emulator: Emulator, patch: pytest.MonkeyPatch) -> Iterator[None]:
     patch.undo()
 
 
-async def check(app: QubixApp, pilot: Pilot[None], emulator: Emulator) -> None:
-    """The terminal shows, cell by cell, what the screen is."""
-    await pilot.pause()
-    app.screen._on_timer_update()
-    shown = [line.rstrip() for line in emulator.screen.display]
+def is_right(app: QubixApp, emulator: Emulator) -> bool:
+    """Whether the terminal shows, line by line, what the screen is."""
     update = app.screen._compositor.render_update(full=True, screen_stack=app._background_screens)
     assert isinstance(update, LayoutUpdate)
     lines = ["".join(segment.text for strip in strips for segment in strip) for strips in update.strips]
-    wanted = [line.rstrip() for line in lines]
-    assert shown == wanted
+    return [line.rstrip() for line in emulator.screen.display] == [line.rstrip() for line in lines]
 
 
 async def test_a_day_at_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +149,7 @@ async def test_a_day_at_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
     with written_to(emulator, monkeypatch):
         async with app.run_test(size=(120, 40), notifications=True) as pilot:
             fill(connection, 60)
-            await check(app, pilot, emulator)
+            await until(pilot, lambda: is_right(app, emulator))
             keys = "down down space end home t ? escape / r i g escape s R 3 e escape enter escape h f x"
             more = chance.choices(["down", "up", "pageup", "pagedown", "t", "s"], k=12)
             for number, key in enumerate([*keys.split(), "escape", *more]):
@@ -161,4 +157,4 @@ async def test_a_day_at_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
                 if number % 3 == 0:
                     connection.now = NOW + number
                     fill(connection, 60)
-                await check(app, pilot, emulator)
+                await until(pilot, lambda: is_right(app, emulator))

@@ -1,9 +1,11 @@
 """What the screens of the console have in common."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
@@ -94,7 +96,10 @@ class ConsoleScreen(Screen[None]):
     def update(self) -> None:
         """Paint what changed, unless the picture is paused."""
         if not self.console_app.is_paused:
-            self.flush()
+            with suppress(
+                NoMatches
+            ):  # what it is made of is not all there yet, or no longer: it comes, or goes
+                self.flush()
 
     def write(self, selector: str, words: str) -> None:
         """Put words into a line of text, if they are not there already: each change costs a layout."""
@@ -142,4 +147,5 @@ class ConsoleScreen(Screen[None]):
             bar.show(app.standing(), simulated=app.is_simulated, clock=app.clock())
         for banner in self.query(Banner):
             banner.show(app.trouble())
-        self.tick()
+        with suppress(NoMatches):
+            self.tick()
