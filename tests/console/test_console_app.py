@@ -194,7 +194,7 @@ async def test_a_refused_token_is_said_and_can_be_tried_again() -> None:
         app = QubixApp(running.url, new_token(Role.OPERATOR))
         async with app.run_test() as pilot:
             await until(pilot, lambda: "token" in text_of(app, "#empty"))
-            assert "press r" in text_of(app, "#empty")
+            assert "r tries this one again" in text_of(app, "#empty")
 
 
 async def test_simulated_data_is_labelled() -> None:

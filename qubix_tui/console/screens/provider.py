@@ -163,7 +163,8 @@ class ProviderScreen(ConsoleScreen):
     def on_resize(self) -> None:
         """Share the room of the new size."""
         self.set_class(self.size.width >= SIDE_WIDTH, "-side")
-        self._share_room()
+        if self.query(HostPanel):  # it may not be whole yet
+            self._share_room()
 
     def action_next_span(self) -> None:
         """Show the next span: ten minutes, an hour, one minute."""
