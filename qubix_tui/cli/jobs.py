@@ -56,7 +56,7 @@ class JobDocument(Wire, frozen=True, kw_only=True):
 
     def print_json(self) -> None:
         """Print it as one document."""
-        _print_json({"job": self.job, "receipts": self.receipts})
+        print_json({"job": self.job, "receipts": self.receipts})
 
     def print_end(self) -> None:
         """Say how the job ended, and print its result."""
@@ -112,7 +112,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     """List the jobs."""
     jobs, total = _read_jobs(find_hub(arguments), arguments.state, arguments.limit)
     if arguments.json:
-        _print_json({"jobs": jobs, "total": total})
+        print_json({"jobs": jobs, "total": total})
         return 0
     if not jobs:
         print("No jobs. Submit one: qubix submit WORKLOAD", file=sys.stderr)
@@ -195,7 +195,7 @@ def run_why(arguments: argparse.Namespace) -> int:
     """Tell why a job waits."""
     match: Match = asyncio.run(ask(find_hub(arguments), "job:why", JobRef(job_id=arguments.job_id)))
     if arguments.json:
-        _print_json(match)
+        print_json(match)
         return 0
     looked_at = "1 provider" if match.providers == 1 else f"{match.providers} providers"
     print(f"{match.job_id} waits; of {looked_at} so many meet each rule:")
@@ -221,6 +221,7 @@ def _print_result(job: Job) -> None:
         print(harmless(text) if sys.stdout.isatty() else text, flush=True)
 
 
-def _print_json(document: object) -> None:
+def print_json(document: object) -> None:
+    """Print one document for scripts, harmless on a terminal."""
     text = encode_record(document)
     print((escaped(text) if sys.stdout.isatty() else text).decode())

@@ -8,8 +8,10 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
+from qubix_tui.cli import provider_show
 from qubix_tui.cli.common import (
     CommandError,
+    Parser,
     RawFormatter,
     Target,
     add_hub_options,
@@ -28,6 +30,7 @@ EXAMPLES = """\
 examples:
   qubix providers
   qubix providers --json | jq -r '.providers[] | select(.isOnline) | .id'
+  qubix providers show PROVIDER      all about one: its GPUs, newest metrics, last benchmark
 """
 
 SNAPSHOT_SECONDS = 30.0
@@ -71,6 +74,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--json", action="store_true", help="one document: the records, each with its newest metrics or null"
     )
     parser.set_defaults(run=run)
+    actions = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    provider_show.add_parser(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -130,6 +130,12 @@ def run(arguments: argparse.Namespace) -> int:
     target = find_hub(arguments)
     submitted: Submitted = asyncio.run(ask(target, "job:submit", _request(arguments)))
     job_id = submitted.job_id
+    if submitted.offered is False and not arguments.json:
+        print(
+            f"qubix: nobody offers {arguments.workload} now, so {job_id} waits until somebody does; "
+            f"qubix why {job_id} says more",
+            file=sys.stderr,
+        )
     if not (arguments.wait or arguments.follow):
         print(json.dumps({"jobId": job_id}) if arguments.json else job_id)
         return 0

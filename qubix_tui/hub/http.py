@@ -72,6 +72,10 @@ class HubView(Protocol):
         """One provider's newest sample and when it was received."""
         ...
 
+    async def benchmark(self, provider_id: str) -> Job | None:
+        """The last benchmark that a provider completed."""
+        ...
+
     def job_ids(self, state: JobState | None) -> Sequence[str]:
         """The ids of all jobs, or of those in one state, the newest first."""
         ...
@@ -208,7 +212,7 @@ class HttpRoutes:
         }
         return json_response(request, {"success": True, "stats": shown})
 
-    def _provider(self, request: Request, provider_id: str) -> Response:
+    async def _provider(self, request: Request, provider_id: str) -> Response:
         provider = self._view.provider(provider_id)
         if provider is None:
             raise RefusedRequest(404, f"there is no provider {provider_id}")
@@ -218,6 +222,7 @@ class HttpRoutes:
             "provider": provider,
             "metrics": last.metrics if last else None,
             "metricsTimestamp": last.timestamp if last else None,
+            "benchmark": await self._view.benchmark(provider_id),
         }
         return json_response(request, body)
 

@@ -12,6 +12,7 @@ from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.engine.base import Change, Engine
 from qubix_tui.hub.job_logs import JobLogs
 from qubix_tui.hub.job_state import (
+    BENCHMARKS_TABLE,
     FINISHED_TABLE,
     KEPT_TABLE,
     KEYS_TABLE,
@@ -93,6 +94,17 @@ class JobArchive:
         """
         rows = await self._engine.load(LEDGER_TABLE, prefix=f"{job_id}/")
         return [codec.decode_record(rows[key], Receipt) for key in sorted(rows)]
+
+    async def benchmark(self, provider_id: str) -> Job | None:
+        """Give the last benchmark that a provider completed, None where there is none.
+
+        Raises:
+            EngineUnavailable: The store can't be read.
+            ProtocolError: It is not what a hub has written.
+        """
+        rows = await self._engine.read(BENCHMARKS_TABLE, [provider_id])
+        row = rows.get(provider_id)
+        return None if row is None else codec.decode_record(row, Job)
 
     async def drop_old(self) -> bool:
         """Drop what is too old or too much, some of it at a time; False where nothing was left to drop.

@@ -54,6 +54,12 @@ class Offers:
         if refusal is not None:
             raise refusal
 
+    def is_offered(self, workload: str) -> bool:
+        """Tell whether anybody offers a workload, as far as was known a moment ago."""
+        if self._clock.monotonic() - self._read_at >= REFRESH_SECONDS:
+            self._read()
+        return workload in self._declared
+
     def _check_chosen(self, request: SubmitJob, chosen: str) -> None:
         entry = self._registry.get(chosen)
         if entry is None:

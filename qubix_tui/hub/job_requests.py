@@ -20,7 +20,8 @@ class JobConversation(ProviderConnection, Protocol):
 async def submit(session: JobConversation, request: Request) -> None:
     """Take a job."""
     job_id = await session.services.jobs.submit(session.identity, request.data)
-    session.reply(events.SUBMITTED, events.Submitted(job_id=job_id), request.id)
+    offered = session.services.jobs.is_offered(request.data.workload)
+    session.reply(events.SUBMITTED, events.Submitted(job_id=job_id, offered=offered), request.id)
 
 
 async def cancel(session: JobConversation, request: Request) -> None:

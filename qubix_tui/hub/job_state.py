@@ -31,6 +31,12 @@ KEPT_TABLE: Final = "finished_index"
 KEYS_TABLE: Final = "job_keys"
 """Idempotency keys, each with the job that it stands for."""
 
+BENCHMARKS_TABLE: Final = "benchmarks"
+"""The last benchmark that each provider completed: the job's record, which outlives the job."""
+
+BENCHMARK: Final = "benchmark"
+"""The workload that measures a provider."""
+
 LEDGER_TABLE: Final = "ledger"
 """The receipts: added to, and never changed."""
 
@@ -285,7 +291,12 @@ def changes_at_end(stored: StoredJob, log_bytes: int, now: float) -> tuple[list[
     job_id = stored.job.id
     row = codec.encode_record(stored)
     kept = Kept(state=stored.job.state, finished_at=now, size=len(row) + log_bytes)
+    measured: list[Change] = []
+    job = stored.job
+    if job.workload == BENCHMARK and job.state is JobState.COMPLETED and job.provider_id is not None:
+        measured.append(Change(BENCHMARKS_TABLE, job.provider_id, codec.encode_record(job)))
     return [
+        *measured,
         Change(JOBS_TABLE, job_id, None),
         Change(REPORTS_TABLE, job_id, None),
         Change(FINISHED_TABLE, job_id, row),

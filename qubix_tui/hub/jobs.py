@@ -140,6 +140,10 @@ class Jobs:
             )
         return known.job_id
 
+    def is_offered(self, workload: str) -> bool:
+        """Tell whether anybody offers a workload now; a job of one that nobody offers waits for somebody."""
+        return self._offers.is_offered(workload)
+
     async def _create(self, identity: Identity, request: SubmitJob, key: str | None) -> str:
         if len(self.book.live) >= MAX_LIVE_JOBS or self.book.live_bytes >= MAX_LIVE_BYTES:
             raise ProtocolError(

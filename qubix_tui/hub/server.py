@@ -376,9 +376,12 @@ class Hub(Broadcasts):
         entry = self.services.providers.registry.get(provider_id)
         if entry is None or entry.metrics is None:
             return None
-        return MetricsUpdate(
-            provider_id=provider_id, metrics=entry.metrics, timestamp=to_timestamp(entry.metrics_at)
-        )
+        received = to_timestamp(entry.metrics_at)
+        return MetricsUpdate(provider_id=provider_id, metrics=entry.metrics, timestamp=received)
+
+    async def benchmark(self, provider_id: str) -> Job | None:
+        """The last benchmark that a provider completed."""
+        return await self.services.jobs.book.archive.benchmark(provider_id)
 
     def job_ids(self, state: JobState | None) -> Sequence[str]:
         """The ids of all jobs, or of those in one state, the newest first."""

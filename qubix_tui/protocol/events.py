@@ -132,6 +132,8 @@ class Submitted(Wire, frozen=True, kw_only=True):
     """The job is durable."""
 
     job_id: Id
+    offered: bool | None = None
+    """Whether anybody offers its workload now (extension); one that nobody offers waits for somebody."""
 
 
 class History(Wire, frozen=True, kw_only=True):

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import shlex
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +16,19 @@ from qubix_tui.hub.engine.local import LocalEngine
 from tests.end_to_end.processes import PATIENCE, command, environment, hub_process
 from tests.hub.scripted_agent import WORKLOADS, ScriptedAgent
 from tests.hub.wire import Client
+
+GPU = {"index": 0, "utilPercent": 50, "memTotalMb": 8192, "tempC": 61}
+
+MEASURED = {
+    "benchmark": 1,
+    "measuredAt": "2026-11-26T07:22:08.355Z",
+    "versions": {"kernel": "Linux 6", "driver": "580", "cuda": None},
+    "figures": [
+        {"name": "sha256", "value": 2.5, "unit": "GB/s", "what": "bytes hashed", "gpu": None},
+        {"name": "gpu_fp32", "value": None, "unit": "TFLOP/s", "what": None, "gpu": "GPU-1"},
+    ],
+    "notes": ["no \x1b[31m GPU"],
+}
 
 
 class Place:
@@ -232,3 +247,96 @@ async def test_a_backup_of_a_running_hub_holds_its_jobs(place: Place, tmp_path: 
         assert list(await restored.load("jobs")) == [job_id]
     finally:
         await restored.close()
+
+
+async def test_a_job_that_nobody_offers_says_that_it_waits(place: Place) -> None:
+    """On stderr, with how to ask why; the exit code is 0, and stdout has the id alone."""
+    code, out, err = await place.run("submit", "nosuch")
+    job_id = out.strip()
+    assert (code, out) == (0, f"{job_id}\n")
+    assert "nobody offers nosuch now" in err
+    assert f"qubix why {job_id}" in err
+    assert (await place.run("submit", "nosuch", "--json"))[2] == ""
+    assert (await place.run("submit", "benchmark"))[2] == ""
+
+
+async def test_one_provider_is_shown(place: Place) -> None:
+    """Its record, its newest sample, and its last benchmark with date and versions; unknown as a dash."""
+    provider_id = place.agent.provider_id
+    code, out, _ = await place.run("providers", "show", provider_id)
+    assert code == 0
+    assert "benchmark  none completed" in out
+    assert "metrics    —" in out
+    await place.agent.client.send("GPU_METRICS_UPDATE", {"metrics": {"cpuPercent": 12.5, "gpus": [GPU]}})
+    process = await place.start("submit", "benchmark", "--wait")
+    await place.agent.complete(await place.agent.start(), result=MEASURED)
+    assert (await ended(process))[0] == 0
+    code, out, _ = await place.run("providers", "show", provider_id)
+    lines = [" ".join(text.split()) for text in out.splitlines()]
+    assert code == 0
+    for expected in (
+        f"provider {provider_id}",
+        "name Rig",
+        "state available",
+        "price/h 3.6",
+        "cpu —, — cores",
+        "workloads benchmark, train",
+        "cpu 12.5 % — °C load —",
+        "gpu 0 50 % — of 8.0 GiB 61 °C — W",
+        "versions benchmark 1, kernel Linux 6, driver 580",
+        "sha256 2.5 GB/s (bytes hashed)",
+        "gpu_fp32 of GPU-1 — TFLOP/s (—)",
+        "note no [31m GPU",
+    ):
+        assert expected in [line.replace("\N{REPLACEMENT CHARACTER}", "") for line in lines]
+    assert any(line.startswith("benchmark 2026-11-26T07:22:08.355Z job j") for line in lines)
+    document = await place.document("providers", "show", provider_id)
+    assert document["provider"]["id"] == provider_id
+    assert document["metrics"]["cpuPercent"] == 12.5
+    assert document["benchmark"]["result"] == MEASURED
+    code, out, err = await place.run("providers", "show", "nosuch")
+    assert (code, out) == (1, "")
+    assert "there is no provider nosuch" in err
+
+
+async def test_a_benchmark_of_any_form_is_shown(place: Place) -> None:
+    """What a provider says that it measured is its own word, and may be no measurement at all."""
+    for result in (
+        None,
+        [1],
+        {"figures": {"a": 1}, "versions": 3, "notes": "x"},
+        {"figures": [1, {}], "notes": [{}]},
+    ):
+        process = await place.start("submit", "benchmark", "--wait")
+        await place.agent.complete(await place.agent.start(), result=result)
+        assert (await ended(process))[0] == 0
+        code, out, err = await place.run("providers", "show", place.agent.provider_id)
+        assert (code, err) == (0, "")
+        assert "benchmark  20" in out
+
+
+async def test_the_commands_of_the_readme(place: Place) -> None:
+    """Each of them, as it stands there, does what is said beside it."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"^## Jobs\n.*?```\n(.*?)```", text, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    commands = [shlex.split(line, comments=True) for line in block[1].splitlines()]
+    assert len(commands) == 8
+    known = {"PROVIDER": place.agent.provider_id}
+    for program, *arguments in commands:
+        assert program == "qubix"
+        process = await place.start(*(known.get(word, word) for word in arguments))
+        if "--follow" in arguments:
+            order = await place.agent.start()
+            await place.agent.log(order, "measuring\n")
+            await place.agent.complete(order, result=MEASURED)
+            known["JOB"] = order["jobId"]
+        code, out, err = await ended(process)
+        assert code == 0, err
+        if arguments[:2] == ["submit", "train"]:
+            assert "nobody offers train" not in err
+            known["JOB"] = out.strip()
+        elif arguments[0] == "cancel":
+            assert "is cancelled" in err
+        else:
+            assert ("measuring" if "logs" in arguments else known["JOB"]) in out + err

@@ -99,6 +99,9 @@ class View:
             return None
         return MetricsUpdate(provider_id=provider_id, metrics=Metrics(cpu_percent=45.2), timestamp=NOW)
 
+    async def benchmark(self, provider_id: str) -> Job | None:
+        return next((job for job in self.all_jobs if job.provider_id == provider_id), None)
+
     def job_ids(self, state: JobState | None) -> Sequence[str]:
         return [job.id for job in self.all_jobs if state in {None, job.state}]
 
@@ -275,6 +278,7 @@ def test_one_provider_comes_with_its_last_sample(routes: HttpRoutes) -> None:
     assert body["metricsTimestamp"] == NOW
     silent = body_of(get(routes, "/api/providers/rig-1"))
     assert (silent["success"], silent["metrics"], silent["metricsTimestamp"]) == (True, None, None)
+    assert (body["benchmark"], silent["benchmark"]) == (None, None)
 
 
 def test_an_id_may_be_percent_encoded(routes: HttpRoutes) -> None:

@@ -259,3 +259,26 @@ async def test_the_oldest_jobs_go_when_all_together_are_too_large(start: Start, 
         clock.advance(RETENTION_SECONDS)
         await hub.hub.services.jobs.sweep()
         assert hub.hub.job_ids(None) == jobs[:2:-1]
+
+
+async def test_a_benchmark_stays_with_its_provider(start: Start, clock: ManualClock) -> None:
+    """The last one that was completed: over a restart, and after its job was dropped."""
+    results = [{"benchmark": 1, "figures": []}, {"benchmark": 1, "notes": ["slower"]}]
+    async with start(retention_days=1) as hub, await hub.client(Role.OPERATOR) as operator:
+        agent = await connected(hub)
+        assert await hub.hub.benchmark(agent.provider_id) is None
+        for result in results:
+            job_id = await submit(operator)
+            await agent.complete(await agent.start(), result=result)
+        failed = await submit(operator)
+        await agent.complete(await agent.start(), "failed", reason="exit_code: 1")
+        other = await submit(operator, "train")
+        await agent.complete(await agent.start(), result={"loss": 1})
+        clock.advance(2 * DAY)
+        await hub.hub.services.jobs.sweep()
+        assert await hub.hub.jobs([job_id, failed, other]) == []
+    async with start(retention_days=1) as hub:
+        kept = await hub.hub.benchmark(agent.provider_id)
+        assert kept is not None
+        assert (kept.id, kept.result) == (job_id, results[1])
+        assert await hub.hub.benchmark("somebody-else") is None

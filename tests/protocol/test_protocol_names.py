@@ -88,7 +88,7 @@ EVENT_NAMES = {
     "ok": "",
     "ack": "jobId attempt seq stale",
     "renewed": "jobs stop",
-    "submitted": "jobId",
+    "submitted": "jobId offered",
     "history": "providerId points page pages",
     "match": "jobId providers rules",
     "issued": "tokenId token",
