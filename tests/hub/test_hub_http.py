@@ -453,10 +453,12 @@ def test_all_else_needs_a_viewer(routes: HttpRoutes, path: str) -> None:
 @pytest.mark.parametrize("path", [*OPEN_PATHS, *VIEWER_PATHS, "/nothing", "/api/jobs/x"])
 def test_head_is_get_without_the_body(routes: HttpRoutes, path: str) -> None:
     """The same status and headers, the length that the body would have had, and no body."""
-    whole, head = get(routes, path), get(routes, path, method="HEAD")
+    # Between the two what this process has used may have become a digit longer.
+    pairs = ((get(routes, path), get(routes, path, method="HEAD")) for _ in range(20))
+    whole, head = next(pair for pair in pairs if int(pair[1].headers["Content-Length"]) == len(pair[0].body))
     assert head.body == b""
     assert head.status_code == whole.status_code
-    assert int(head.headers["Content-Length"]) == len(whole.body) > 0
+    assert len(whole.body) > 0
     for response in (whole, head):
         del response.headers["Date"]
     assert list(head.headers.raw_items()) == list(whole.headers.raw_items())
