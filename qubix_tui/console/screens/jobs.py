@@ -34,6 +34,11 @@ from qubix_tui.protocol.types import from_timestamp
 WIDE: Final = 110
 """From here on there are columns for the attempt, the time left and the reason."""
 
+WITH_AGE: Final = 86
+
+ID_WIDTH: Final = 16
+"""Of the ids that a hub makes; their beginnings are alike, so that none is to be cut."""
+
 LEAST_REASON: Final = 8
 
 LIST_SECONDS: Final = 0.5
@@ -303,7 +308,7 @@ class JobsScreen(ConsoleScreen):
         columns = [
             ListColumn[JobRow]("", 1, False, self._draw_mark),
             ListColumn[JobRow]("STATE", 12 if is_wide else 11, False, self._draw_state),
-            ListColumn[JobRow]("ID", 16 if is_wide else 11, False, lambda row, _: [(row.job.id, "name")]),
+            ListColumn[JobRow]("ID", ID_WIDTH, False, lambda row, _: [(row.job.id, "name")]),
             ListColumn[JobRow](
                 "WORKLOAD", 12 if is_wide else 9, False, lambda row, _: [(row.job.workload, "value")]
             ),
@@ -317,10 +322,10 @@ class JobsScreen(ConsoleScreen):
                 ListColumn[JobRow]("TRY", 3, True, lambda row, _: [(str(row.job.attempt), "label")]),
                 ListColumn[JobRow]("LEFT", 7, True, lambda row, _: [(eta_words(row, self._now()), "value")]),
             ]
-        columns += [
-            ListColumn[JobRow]("COST", 7, True, lambda row, _: [(cost_words(row, self._now()), "value")]),
-            ListColumn[JobRow]("AGE", 4, True, self._draw_age),
-        ]
+        cost = ListColumn[JobRow]("COST", 7, True, lambda row, _: [(cost_words(row, self._now()), "value")])
+        columns.append(cost)
+        if width >= WITH_AGE:
+            columns.append(ListColumn[JobRow]("AGE", 4, True, self._draw_age))
         room = width - sum(column.width + GAP for column in columns)
         if is_wide and room >= LEAST_REASON:
             columns.append(
