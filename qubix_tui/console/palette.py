@@ -1,4 +1,4 @@
-"""The palette: every action of the screen, every view, and every provider, by a few letters of its name."""
+"""The palette: every action of the screen, every view, provider and job, by a few letters of its name."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -20,7 +20,7 @@ MOST_HITS: Final = 40
 
 
 class ConsoleCommands(Provider):
-    """Finds commands and providers."""
+    """Finds commands, providers and jobs."""
 
     @property
     def _console(self) -> "QubixApp":
@@ -32,7 +32,7 @@ class ConsoleCommands(Provider):
             yield DiscoveryHit(Content(command.name), command.run, text=command.name, help=command.help)
 
     async def search(self, query: str) -> Hits:
-        """Give the best matches of actions, themes and providers."""
+        """Give the best matches of actions, themes, providers and jobs."""
         letters = query.strip().lower()
         found: list[tuple[float, Command]] = []
         for command in self._all():
@@ -58,6 +58,8 @@ class ConsoleCommands(Provider):
         for row in list(app.fleet.rows.values()):
             provider_id = row.record.id
             yield Command(safe(row.name), f"Provider {provider_id}", partial(app.open_provider, provider_id))
+        for job in [row.job for row in app.jobs.rows.values()]:
+            yield Command(job.id, f"Job {job.workload}, {job.state}", partial(app.open_job, job.id))
 
     def _actions(self) -> Iterator[Command]:
         seen = {None, "app.palette", "app.interrupt"}

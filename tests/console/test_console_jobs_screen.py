@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from textual.command import CommandList
 from textual.pilot import Pilot
 from textual.widgets import Input, Select, Static
 
@@ -39,6 +40,7 @@ from qubix_tui.protocol.types import to_timestamp
 from tests.console.provider_stage import StandInConnection, console
 from tests.console.records import NOW, provider
 from tests.console.snapshots import Snapshot
+from tests.console.test_console_app import until
 from tests.console.test_console_job_log import piece
 from tests.console.test_console_submission import TRAIN
 
@@ -522,6 +524,16 @@ async def test_without_anything_to_run_the_form_says_so() -> None:
         await shown.press("n")
         verdict = shown.app.screen.query_one("#verdict", Static)
         assert "No provider offers anything to run" in str(verdict.content)
+
+
+async def test_the_palette_finds_jobs() -> None:
+    """By a few letters of their ids, whatever view is in front; chosen, one is opened."""
+    async with stage() as shown:
+        await shown.press("f", "colon", *"trn7f")
+        await until(shown.pilot, lambda: shown.app.screen.query_one(CommandList).option_count > 0)
+        await shown.press("enter")
+        await until(shown.pilot, lambda: isinstance(shown.app.screen, JobScreen))
+        assert shown.app.screen.place.subject == "train-7f"  # type: ignore[attr-defined]
 
 
 async def test_jobs_are_copied_and_saved() -> None:
