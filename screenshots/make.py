@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from screenshots import in_browser
+
 if TYPE_CHECKING:
     from textual.pilot import Pilot
 
@@ -116,6 +118,10 @@ PICTURES = {
 }
 
 
+BROWSER = "browser"
+"""The picture that is taken of a page, and has no SVG."""
+
+
 async def take(picture: Picture, url: str, token: str) -> str:
     """Run the console, drive it, and give its screen as SVG."""
     from qubix_tui.console.app import QubixApp
@@ -160,21 +166,28 @@ def main(names: list[str]) -> int:
     if chromium is None:
         print("screenshots: needs chromium to render PNGs (apt install chromium)", file=sys.stderr)
         return 1
-    wrong = set(names) - PICTURES.keys()
+    every = [*PICTURES, BROWSER]
+    wrong = set(names) - set(every)
     if wrong:
-        print(f"screenshots: no picture {', '.join(wrong)}; there are {', '.join(PICTURES)}", file=sys.stderr)
+        print(f"screenshots: no picture {', '.join(wrong)}; there are {', '.join(every)}", file=sys.stderr)
         return 2
-    wanted = {name: PICTURES[name] for name in names or PICTURES}
+    wanted = {name: PICTURES[name] for name in names or PICTURES if name in PICTURES}
+    of_browser = not names or BROWSER in names
     for crowded in (False, True):
         chosen = {name: picture for name, picture in wanted.items() if picture.crowded is crowded}
-        if chosen:
+        if chosen or (crowded and of_browser):
             with tempfile.TemporaryDirectory() as directory:
                 os.environ["QUBIX_HOME"] = directory
-                asyncio.run(make(chosen, Path(directory), chromium, crowded=crowded))
+                work = make(
+                    chosen, Path(directory), chromium, crowded=crowded, browser=crowded and of_browser
+                )
+                asyncio.run(work)
     return 0
 
 
-async def make(chosen: dict[str, Picture], directory: Path, chromium: str, *, crowded: bool) -> None:
+async def make(
+    chosen: dict[str, Picture], directory: Path, chromium: str, *, crowded: bool, browser: bool
+) -> None:
     """Run a hub, this machine's agent and, for the crowded ones, a simulated fleet; take the pictures."""
     from qubix_tui import home
     from qubix_tui.cli.demo import local_agent, local_hub
@@ -184,6 +197,10 @@ async def make(chosen: dict[str, Picture], directory: Path, chromium: str, *, cr
         token = home.ensure_local_token(Role.OPERATOR, home=directory)
         async with simulated(url, FLEET_SIZE if crowded else 0):
             svgs = await asyncio.gather(*(take(picture, url, token) for picture in chosen.values()))
+            if browser:
+                seconds = float(os.environ.get("QUBIX_SCREENSHOT_SECONDS", "30"))
+                await in_browser.take(url, chromium, seconds, HERE / f"{BROWSER}.png")
+                print(HERE / f"{BROWSER}.png")
     for name, svg in zip(chosen, svgs, strict=True):
         path = HERE / f"{name}.svg"
         path.write_text(local_fonts(svg), encoding="utf-8")
