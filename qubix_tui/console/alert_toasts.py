@@ -1,4 +1,4 @@
-"""How alerts are told: in a corner, by one flash of the border, and by the bell where that was asked for."""
+"""How alerts are told: in a corner, by one flash of the first and the last line, by the bell where asked."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final

@@ -16,7 +16,9 @@ from qubix_tui.console.places import Place
 from qubix_tui.console.screens.alerts import AlertsScreen
 from qubix_tui.console.screens.events import EventsScreen
 from qubix_tui.console.screens.provider import ProviderScreen
+from qubix_tui.console.themes import THEMES
 from qubix_tui.console.widgets.record_list import RecordList
+from qubix_tui.console.widgets.top_bar import TopBar
 from qubix_tui.protocol import channels, events
 from qubix_tui.protocol.events import Event, FleetDigest, FleetSnapshot, JobStateChanged, StatusChanged
 from qubix_tui.protocol.records import Job, JobState, ProviderState, ProviderStatus
@@ -315,12 +317,16 @@ async def test_an_alert_leads_to_its_provider() -> None:
 
 
 async def test_an_alert_is_told_wherever_one_is() -> None:
-    """A toast with rule and cause, one flash of the border, and an event; the bell only where asked."""
+    """A toast with rule and cause, one flash of the edges, and an event; the bell only where asked."""
     async with stage("e", filled=False) as shown:
         shown.state("rig-1", ProviderState.OFFLINE, current_job_id="train-7f")
         shown.app._announce()
         await shown.pilot.pause()
         assert shown.app.screen.has_class("-alert")
+        for theme in THEMES:
+            shown.app.theme = theme.name
+            await shown.pilot.pause()
+            assert shown.app.screen.query_one(TopBar).styles.tint.a > 0, theme.name
         (note,) = shown.app._notifications
         assert note.message == "provider lost: rig-1: offline while it has train-7f"
         assert note.severity == "error"
