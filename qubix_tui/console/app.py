@@ -251,6 +251,11 @@ class QubixApp(App[None]):
         self.connection.subscribe(channels.MARKETPLACE, snapshot=True, digest=DIGEST_SECONDS)
         await self.connection.start()
 
+    def on_resize(self) -> None:
+        """Write all anew: whatever the size was in between, the terminal may have lost what it showed."""
+        self._terminal.forget()
+        self.screen.refresh()
+
     async def on_unmount(self) -> None:
         """Say goodbye to the hub."""
         self._end_state()
