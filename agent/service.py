@@ -158,11 +158,12 @@ class Service:
     def _read_lifeline(self, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
         if not os.read(descriptor, 4096):
             loop.remove_reader(descriptor)
-            # Whoever held the other end is gone, and nobody will start this agent again.
-            self._jobs.end_all("agent_restarted: what its agent was started for has ended")
             self._stop()
 
     def _stop(self) -> None:
+        if self._lifeline is not None:
+            # Whoever started this agent ends, and nobody will start it again.
+            self._jobs.end_all("agent_restarted: what its agent was started for has ended")
         self._stopping.set()
         self._settled.set()
         self._offered.set()

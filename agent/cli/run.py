@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     # What is wrong with the file is said now, and not once it was tried out.
     workloads.read(file)
     token_file = Path(hub.token_file) if hub.token_file else None
+    hidden = [hub.token_file] if hub.token_file else []
     with locked(directory / "agent") as state:
         service = Service(
             TargetFinder(hub.url, token_file, directory, transport(applied)),
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
             state,
             sampler=sampler(applied, state),
             period=applied.sampling.interval_seconds,
-            catalogue=lambda: workloads.Catalogue.load(file, user=jobs.user),
+            catalogue=lambda: workloads.Catalogue.load(file, user=jobs.user, hidden=hidden),
             lifeline=arguments.lifeline,
             notifier=Notifier.from_environment(),
             report=report,

@@ -83,6 +83,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of a sandbox: whether it may use the network."""
     read_only: list[str] = []
     """Of a sandbox: further paths of this machine that it may read."""
+    hidden: list[str] = []
+    """Of bubblewrap: files of this machine that it may not read, though its user may."""
     user: str | None = None
     """Whom it runs as; None for the agent's own user. Only root can choose."""
     grace_seconds: float = DEFAULT_GRACE_SECONDS

@@ -81,6 +81,7 @@ def _bubblewrap(launch: Launch, directory: Path) -> list[str]:
         argv += ["--ro-bind", path, path]
     # Last, for a path that may be read can hold one of them.
     argv += _empty(_outermost([qubix_home(), *SECRETS]), unless_beneath=() if launch.read_only else homes)
+    argv += _hide(launch.hidden)
     if launch.network:
         argv += _resolver()
     argv += ["--bind", str(directory), str(directory), "--chdir", str(directory)]
@@ -94,6 +95,12 @@ def _empty(paths: Iterable[str], *, unless_beneath: Sequence[str] = ()) -> list[
         if not any(_is_beneath(path, other) for other in unless_beneath)
         for word in ("--tmpfs", path)
     ]
+
+
+def _hide(files: Iterable[str]) -> list[str]:
+    """Put nothing in the place of some files, and of those that they are links to."""
+    real = sorted({os.path.realpath(path) for path in files if os.path.isfile(path)})  # noqa: PTH113
+    return [word for path in real for word in ("--ro-bind", os.devnull, path)]
 
 
 def _outermost(paths: Iterable[str]) -> list[str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
+import msgspec
+
 from agent.jobs import built_in, workload_file
 from agent.jobs.child import StartFailed, identity
 from agent.jobs.definition import Definition
@@ -56,27 +58,32 @@ class Catalogue:
     Args:
         definitions: All that there are.
         user: Whom jobs run as; None for the agent's own user.
+        hidden: Files that no sandbox shows.
 
     Attributes:
         entries: All of them, offered or not.
     """
 
-    def __init__(self, definitions: Iterable[Definition], *, user: str | None) -> None:
+    def __init__(
+        self, definitions: Iterable[Definition], *, user: str | None, hidden: Sequence[str] = ()
+    ) -> None:
+        self._hidden = list(hidden)
         self.entries = tuple(_try_out(definitions, user))
         self._entries = {entry.definition.name: entry for entry in self.entries}
 
     @classmethod
-    def load(cls, path: Path | None, *, user: str | None = None) -> Self:
+    def load(cls, path: Path | None, *, user: str | None = None, hidden: Sequence[str] = ()) -> Self:
         """Read what the owner allows, and try it out: it takes a moment.
 
         Args:
             path: The owner's file; None for none, which offers the built-in workload alone.
             user: Whom jobs run as; None for the usual one: `JOB_USER` if this is root, else the agent's user.
+            hidden: Files that no sandbox shows: where the agent's token is, say.
 
         Raises:
             SettingsError: The file can't be used; the message names the line.
         """
-        return cls(read(path), user=user or (JOB_USER if os.geteuid() == 0 else None))
+        return cls(read(path), user=user or (JOB_USER if os.geteuid() == 0 else None), hidden=hidden)
 
     def offered(self, gpus: int | None = None) -> list[Workload]:
         """Give what the hub is told.
@@ -125,7 +132,7 @@ class Catalogue:
                 f"{workload} needs {count} {'GPU' if count == 1 else 'GPUs'}, and {len(gpus)} are free"
             )
         try:
-            return definition.launch(
+            launch = definition.launch(
                 params,
                 job_id=job_id,
                 attempt=attempt,
@@ -135,6 +142,7 @@ class Catalogue:
             )
         except ProtocolError as error:
             raise Refusal(error.message) from None
+        return msgspec.structs.replace(launch, hidden=self._hidden)
 
 
 def read(path: Path | None) -> list[Definition]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from websockets.asyncio.client import connect
 
 from agent.jobs.processes import tagged
@@ -58,8 +59,9 @@ async def test_a_service_that_is_restarted_keeps_its_job(tmp_path: Path) -> None
                 assert (completed["status"], completed["result"]) == ("completed", {"loss": 0.1})
 
 
-async def test_what_a_demo_started_ends_with_it(tmp_path: Path) -> None:
-    """An agent whose lifeline is cut will not be started again: what runs ends with it."""
+@pytest.mark.parametrize("end", ["lifeline", "SIGTERM"])
+async def test_what_a_demo_started_ends_with_it(tmp_path: Path, end: str) -> None:
+    """An agent with a lifeline will not be started again, cut or not: what runs ends with it."""
     offer(tmp_path)
     reading, writing = os.pipe()
     with hub_process(tmp_path) as (_, url):
@@ -67,6 +69,10 @@ async def test_what_a_demo_started_ends_with_it(tmp_path: Path) -> None:
             with running(tmp_path, url, "--lifeline", str(reading), inherit=[reading]) as agent:
                 os.close(reading)
                 job_id = await a_running_job(client, url)
-                os.close(writing)
-                assert agent.process.wait(20) == 0
+                if end == "lifeline":
+                    os.close(writing)
+                    assert agent.process.wait(20) == 0
+                else:
+                    assert ended_by(agent, signal.SIGTERM) == 0
+                    os.close(writing)
                 wait_for(lambda: not list(tagged(f"{job_id}.1")), "the job to end")

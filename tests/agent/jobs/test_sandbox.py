@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,33 @@ def test_a_job_reaches_its_own_directory_and_no_other(
     assert set(found["devices"]) <= DEVICES | {"urandom", "zero", "console"}
     assert set(found["capabilities"]) == {"0" * 16}
     assert found["user"] == (65534 if user else os.geteuid())
+
+
+READ = """
+import json, sys
+def read(path):
+    try: return open(path).read() or None
+    except OSError: return None
+print(json.dumps([read(path) for path in sys.argv[1:]]))
+"""
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize("user", USERS)
+def test_a_hidden_file_can_not_be_read(stage: Stage, user: str | None) -> None:
+    """Wherever it lies, and under whatever name: its user could read it, and the job can't."""
+    with tempfile.TemporaryDirectory(dir="/opt") as place:
+        Path(place).chmod(0o755)
+        token, link, missing = (Path(place, name) for name in ("token", "link", "missing"))
+        token.write_text("qbx_secret")
+        token.chmod(0o644)
+        link.symlink_to(token)
+        shown = Path(place, "shown")
+        shown.write_text("anybody's")
+        shown.chmod(0o644)
+        arguments = [str(path) for path in (token, link, shown)]
+        found = run(stage, READ, *arguments, user=user, hidden=[str(link), str(missing)])
+    assert found == [None, None, "anybody's"]
 
 
 CALL = """

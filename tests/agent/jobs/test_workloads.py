@@ -397,3 +397,10 @@ def test_limits_are_the_owner_s() -> None:
     """A job that says nothing of its time has the workload's limits as they are."""
     launch = DEFINITION.launch({"text": "x"}, job_id="j", attempt=1, gpus=[], wall_seconds=None, user=None)
     assert launch.limits == Limits()
+
+
+def test_what_is_to_be_hidden_is_hidden_from_each_job() -> None:
+    """The files that the agent names, such as the one with its token."""
+    offers = Catalogue([DEFINITION], user=None, hidden=["/srv/token"])
+    launch = offers.prepare("echo", {"text": "x"}, job_id="job-1", attempt=1, gpus=[])
+    assert launch.hidden == ["/srv/token"]
