@@ -9,6 +9,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from qubix_tui.client import ConnectionState
+from qubix_tui.console import alert_toasts
 from qubix_tui.console.alert_toasts import MOST_TOASTS
 from qubix_tui.console.app import QubixApp
 from qubix_tui.console.event_log import Entry, Kind
@@ -316,8 +317,9 @@ async def test_an_alert_leads_to_its_provider() -> None:
         assert isinstance(shown.app.screen, AlertsScreen)
 
 
-async def test_an_alert_is_told_wherever_one_is() -> None:
+async def test_an_alert_is_told_wherever_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """A toast with rule and cause, one flash of the edges, and an event; the bell only where asked."""
+    monkeypatch.setattr(alert_toasts, "FLASH_SECONDS", 600.0)  # looked at in each theme, however slow that is
     async with stage("e", filled=False) as shown:
         shown.state("rig-1", ProviderState.OFFLINE, current_job_id="train-7f")
         shown.app._announce()
@@ -331,6 +333,19 @@ async def test_an_alert_is_told_wherever_one_is() -> None:
         assert note.message == "provider lost: rig-1: offline while it has train-7f"
         assert note.severity == "error"
         assert shown.app.event_log.entries[-1].kind is Kind.ALERT
+
+
+async def test_the_flash_of_an_alert_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, and the edges are as they were."""
+    monkeypatch.setattr(alert_toasts, "FLASH_SECONDS", 0.05)
+    async with stage("e", filled=False) as shown:
+        shown.state("rig-1", ProviderState.OFFLINE, current_job_id="train-7f")
+        shown.app._announce()
+        for _ in range(200):
+            await shown.pilot.pause(0.05)
+            if not shown.app.screen.has_class("-alert"):
+                break
+        assert shown.app.screen.query_one(TopBar).styles.tint.a == 0
 
 
 async def test_many_alerts_at_once_are_one_toast() -> None:
