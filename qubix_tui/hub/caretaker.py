@@ -94,7 +94,7 @@ class Caretaker:
         """The hub itself was held up until now, for so long. What was sent meanwhile is yet to be read."""
         self._counted_from = self._clock.monotonic()
         self._providers.stalled(seconds)
-        self._jobs.stalled()
+        self._jobs.stalled(seconds)
 
     async def sweep_for_ever(self) -> None:
         """Sweep every second."""

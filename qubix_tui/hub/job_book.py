@@ -5,18 +5,20 @@ or takes one from it, the provider's record is part of the same commit, and its 
 the job's first and the provider's second.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from qubix_tui.hub.clock import Clock
-from qubix_tui.hub.engine.base import Change, Engine
+from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable
 from qubix_tui.hub.job_archive import JobArchive
 from qubix_tui.hub.job_logs import JobLogs
 from qubix_tui.hub.job_match import NO_RECORD, RECORDS_TABLE, TrackRecord, rules_of
 from qubix_tui.hub.job_rules import JobRules
 from qubix_tui.hub.job_state import (
+    CLOCK_TABLE,
     JOBS_TABLE,
     LEDGER_TABLE,
     REPORTS_TABLE,
@@ -42,6 +44,8 @@ from qubix_tui.protocol.types import from_timestamp
 
 HELD_STATES: Final = frozenset({JobState.ASSIGNED, JobState.RUNNING, JobState.UNKNOWN})
 """The states in which a provider has the job."""
+
+_CLOCK_KEY: Final = "there"
 
 _UNKILLABLE_WORDS: Final = "a job on it could not be ended; see to it, then resume it"
 
@@ -88,6 +92,7 @@ class JobBook:
         self._clock = clock
         self._locks = KeyedLocks()
         self._records: dict[str, TrackRecord] = {}
+        self._noted_at = float("-inf")
 
     async def load(self) -> None:
         """Take over what the engine holds.
@@ -98,14 +103,30 @@ class JobBook:
         """
         reports = await self._engine.load(REPORTS_TABLE)
         rows = await self._engine.load(JOBS_TABLE)
+        clock = await self._engine.load(CLOCK_TABLE)
+        there = {key: codec.decode_record(row, float) for key, row in clock.items()}
         for job_id in sorted(rows):
             live = LiveJob(codec.decode_record(rows[job_id], StoredJob), self._clock)
             if job_id in reports:
-                live.resume(codec.decode_record(reports[job_id], Reported))
+                reported = codec.decode_record(reports[job_id], Reported)
+                last = max(reported.at, there.get(_CLOCK_KEY, 0.0))
+                live.resume(reported, last + self.settings.margin_seconds + self.settings.lease_seconds)
             self._place(live)
         for provider_id, row in (await self._engine.load(RECORDS_TABLE)).items():
             self._records[provider_id] = codec.decode_record(row, TrackRecord)
         await self.archive.load()
+
+    async def note_time(self) -> None:
+        """Note now and then, while jobs run, that a hub is there: without one, none outlasts its lease.
+
+        Where the store does not take it, jobs are paid for less after a restart, and go on.
+        """
+        now = self._clock.monotonic()
+        if self.held and now - self._noted_at >= self.settings.margin_seconds:
+            self._noted_at = now
+            row = codec.encode_record(self._clock.time())
+            with contextlib.suppress(EngineUnavailable):
+                await self._engine.commit((), [Change(CLOCK_TABLE, _CLOCK_KEY, row)], ())
 
     def track_record(self, provider_id: str) -> TrackRecord:
         """Give how a provider did with its jobs."""

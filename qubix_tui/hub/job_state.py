@@ -37,6 +37,9 @@ BENCHMARKS_TABLE: Final = "benchmarks"
 BENCHMARK: Final = "benchmark"
 """The workload that measures a provider."""
 
+CLOCK_TABLE: Final = "job_clock"
+"""When a hub was there, while jobs ran: one row, seconds since the epoch."""
+
 LEDGER_TABLE: Final = "ledger"
 """The receipts: added to, and never changed."""
 
@@ -168,12 +171,17 @@ class LiveJob:
         """The job's state."""
         return self.stored.job.state
 
-    def resume(self, reported: Reported) -> None:
-        """Go on where an earlier run of the hub stopped: a job that ran then has run since."""
+    def resume(self, reported: Reported, until: float) -> None:
+        """Go on where an earlier run of the hub stopped: a job that ran then has run since.
+
+        Args:
+            reported: How far it was.
+            until: Up to when it can have run, at most (seconds since the epoch).
+        """
         self.reported = reported
         self.ran_ms = reported.ran_ms
         if self.state is JobState.RUNNING:
-            passed = max(0.0, self.clock.time() - reported.at)
+            passed = max(0.0, min(self.clock.time(), until) - reported.at)
             self.counted_to = self.clock.monotonic() - passed
 
     def take(self, decision: "Decision") -> None:
@@ -196,6 +204,11 @@ class LiveJob:
             return self.ran_ms
         until = self.clock.monotonic() if until is None else until
         return self.ran_ms + max(0, round((until - self.counted_to) * 1000))
+
+    def leave_out(self, seconds: float) -> None:
+        """Count so many of the seconds up to now as time in which it can't have run; none where negative."""
+        if self.counted_to is not None:
+            self.counted_to = max(self.counted_to, min(self.counted_to + seconds, self.clock.monotonic()))
 
     def record(self) -> Job:
         """Give the job's record with what it costs and how far it is now."""

@@ -109,9 +109,15 @@ class Jobs:
         """
         await self.book.load()
 
-    def stalled(self) -> None:
-        """The hub itself was held up until now: no deadline was missed before now."""
+    def stalled(self, seconds: float) -> None:
+        """The hub itself was held up until now, for so long: no deadline was missed before now.
+
+        No job outlasts its lease by what nobody renewed it in: that is not paid.
+        """
         self._counted_from = self._clock.monotonic()
+        settings = self.book.settings
+        for live in self.book.held.values():
+            live.leave_out(seconds - settings.lease_seconds - settings.margin_seconds)
 
     async def submit(self, identity: Identity, request: SubmitJob) -> str:
         """Take a job; gives its id once it is stored.
@@ -262,6 +268,7 @@ class Jobs:
                 pass
         if failure is not None:
             raise failure
+        await self.book.note_time()
 
     def _live(self, job_id: str, otherwise: str) -> LiveJob:
         live = self.book.live.get(job_id)

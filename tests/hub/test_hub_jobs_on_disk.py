@@ -282,3 +282,37 @@ async def test_a_benchmark_stays_with_its_provider(start: Start, clock: ManualCl
         assert kept is not None
         assert (kept.id, kept.result) == (job_id, results[1])
         assert await hub.hub.benchmark("somebody-else") is None
+
+
+async def test_what_a_job_can_not_have_run_is_not_charged(start: Start, clock: ManualClock) -> None:
+    """While the hub was away for longer than a lease, the job can have run for a lease, and no longer."""
+    async with start() as hub, await hub.client(Role.OPERATOR) as operator:
+        agent = await connected(hub)
+        job_id = await submit(operator)
+        order = await agent.start()
+        for _ in range(10):
+            clock.advance(100)
+            await agent.renew(order)
+            await hub.hub.caretaker.sweep()
+    clock.advance(DAY)
+    async with start() as hub:
+        again = await connected(hub, order)
+        said = {"jobId": job_id, "attempt": 1, "seq": 1, "status": "failed", "reason": "lease_expired"}
+        await again.client.ask("JOB_COMPLETED", said)
+        (receipt,) = await hub.hub.receipts(job_id)
+        assert receipt.cost_micros == (await record(hub, job_id)).cost_micros == receipt.running_ms
+        assert 1_000 + LEASE <= receipt.running_ms / 1000 <= 1_000 + LEASE + MARGIN
+
+
+async def test_nor_is_it_while_the_hub_stood_still(start: Start, clock: ManualClock) -> None:
+    """The same where the hub was there and did nothing; a stall that leases outlast is paid."""
+    async with start() as hub, await hub.client(Role.OPERATOR) as operator:
+        agent = await connected(hub)
+        job_id = await submit(operator)
+        order = await agent.start()
+        for seconds in (100.0, DAY):
+            clock.advance(seconds)
+            hub.hub.caretaker.stalled(seconds)
+        await agent.complete(order, "failed", reason="lease_expired")
+        (receipt,) = await hub.hub.receipts(job_id)
+        assert receipt.running_ms / 1000 == 100 + LEASE + MARGIN
