@@ -63,6 +63,12 @@ class RedisServer:
         """Likewise, as an operator would write it."""
         return f"unix://{self.socket}"
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
         file = self.directory / "redis.conf"

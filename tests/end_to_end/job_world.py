@@ -36,6 +36,7 @@ from tests.agent.running import ask
 from tests.end_to_end import stamping_job
 from tests.end_to_end.processes import command, environment
 from tests.end_to_end.proxy import Proxy
+from tests.redis_server import RedisServer
 
 T = TypeVar("T")
 
@@ -142,10 +143,12 @@ class World:
     Args:
         root: A directory of its own; what hub and agents complain of is in ``said`` there.
         lease: Seconds of a lease.
+        redis: Where the hub keeps its state; None for a file.
     """
 
-    def __init__(self, root: Path, lease: float) -> None:
+    def __init__(self, root: Path, lease: float, redis: RedisServer | None = None) -> None:
         self.root = root
+        self.redis = redis
         self.agents: list[Agent] = []
         self.job_ids: list[str] = []
         self.completions: dict[str, list[Event]] = {}
@@ -155,7 +158,7 @@ class World:
         self.hub: subprocess.Popen[bytes] | None = None
         self.said = (root / "said").open("ab")
         self.hub_lock = asyncio.Lock()
-        """Held by who does something to the hub."""
+        """Held by who does something to the hub, or to its Redis."""
         self._lease = lease
         self._client: Connection | None = None
         with socket.socket() as probe:
@@ -166,7 +169,8 @@ class World:
         """Start everything."""
         home = self.root / "hub"
         home.mkdir(parents=True)
-        (home / "hub.toml").write_text(f"[jobs]\nlease_seconds = {self._lease}\n")
+        engine = f"[storage]\nengine = '{self.redis.url}'\n" if self.redis else ""
+        (home / "hub.toml").write_text(f"[jobs]\nlease_seconds = {self._lease}\n{engine}")
         self.start_hub()
         await wait(lambda: (home / "tokens" / "operator").exists() or None, "the hub")
         self.token = (home / "tokens" / "operator").read_text().strip()
@@ -212,6 +216,13 @@ class World:
             stdout=subprocess.DEVNULL,
             stderr=self.said,
         )
+
+    def hub_answers(self) -> bool:
+        """Whether somebody listens on the hub's port."""
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            return True
+        return False
 
     def offering(self) -> dict[str, Provider]:
         """The providers that are known to offer something, by name."""
@@ -369,9 +380,11 @@ def overlaps(stamps: list[Stamp]) -> list[tuple[Stamp, Stamp]]:
 
 
 @asynccontextmanager
-async def running_world(root: Path, *, agents: int, lease: float) -> AsyncIterator[World]:
+async def running_world(
+    root: Path, *, agents: int, lease: float, redis: RedisServer | None = None
+) -> AsyncIterator[World]:
     """A world that is ended with the block, whatever happened in it."""
-    world = World(root, lease)
+    world = World(root, lease, redis)
     try:
         await world.open(agents)
         yield world

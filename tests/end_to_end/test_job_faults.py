@@ -21,6 +21,7 @@ import pytest
 from qubix_tui.protocol.reasons import reason_word
 from qubix_tui.protocol.records import JobState
 from tests.end_to_end.job_world import PATIENCE, Account, Agent, World, overlaps, running_world, wait
+from tests.redis_server import RedisServer, redis_server
 
 TARGETS: Final = ("hub", "agent", "supervisor", "job", "network")
 PHASES: Final = ("queued", "assigned", "running", "finishing")
@@ -134,6 +135,15 @@ class Ordeal:
                     if case.fault == "kill":
                         await asyncio.to_thread(world.hub.wait)
                         world.start_hub()
+                        # One that has yet to start ends when its Redis is struck, and nobody starts it again.
+                        await self._wait(lambda: world.redis is None or world.hub_answers(), "the hub")
+            case "redis":
+                async with world.hub_lock:
+                    assert world.redis is not None
+                    await self._strike_process(world.redis.pid, case.fault)
+                    if case.fault == "kill":
+                        world.redis.kill()
+                        await asyncio.to_thread(world.redis.start)
             case "agent":
                 assert agent.process is not None
                 await self._strike_process(agent.process.pid, case.fault)
@@ -212,9 +222,17 @@ def check_ledger(account: Account, about: str) -> None:
         assert last == account.job.state.value, about
 
 
-async def run(root: Path, cases: list[Case], *, agents: int, lease: float, freeze: float) -> dict[str, int]:
+async def run(
+    root: Path,
+    cases: list[Case],
+    *,
+    agents: int,
+    lease: float,
+    freeze: float,
+    redis: RedisServer | None = None,
+) -> dict[str, int]:
     """Put a job through each of these cases, as many at a time as there are agents; gives how they ended."""
-    async with running_world(root, agents=agents, lease=lease) as world:
+    async with running_world(root, agents=agents, lease=lease, redis=redis) as world:
         ordeal, waiting = Ordeal(world, freeze), list(reversed(cases))
         lived_through: dict[str, Case] = {}
 
@@ -268,6 +286,28 @@ async def test_a_lost_machine_loses_its_job(tmp_path: Path) -> None:
         for job_id in ids:
             account = await world.account(job_id)
             assert [receipt.reason for receipt in account.receipts] == ["lost", None]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    "targets",
+    [("redis",), pytest.param(("redis", "hub"), marks=pytest.mark.soak)],
+    ids=["redis", "redis and hub"],
+)
+async def test_every_job_ends_once_through_the_faults_of_redis(
+    tmp_path: Path, targets: tuple[str, ...]
+) -> None:
+    """That killed and frozen at every moment of a job; and the hub, whose lease has to run out first."""
+    cases = [
+        Case(target, fault, phase)
+        for target, phase in itertools.product(targets, PHASES)
+        for fault in ("kill", "freeze")
+    ]
+    random.Random(7).shuffle(cases)
+    with redis_server() as redis:
+        ends = await run(tmp_path, cases, agents=4, lease=6.0, freeze=2.5, redis=redis)
+    assert sum(ends.values()) == len(cases)
+    assert ends.get("completed", 0) >= len(cases) / 2, ends
 
 
 @pytest.mark.timeout(180)

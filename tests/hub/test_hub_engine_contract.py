@@ -1,7 +1,7 @@
 """What any engine must keep. A new engine is added to `ENGINES` and has to pass as it is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,6 @@ from qubix_tui.hub.engine.local import LocalEngine
 from qubix_tui.hub.engine.memory import MemoryEngine
 from qubix_tui.hub.engine.redis import RedisEngine
 from tests.hub.manual_clock import ManualClock
-from tests.redis_server import RedisServer, redis_server
 
 EVENTS_KEPT = 5
 SECONDS_KEPT = 60.0
@@ -40,13 +39,6 @@ def make_local_engine(directory: Path, clock: ManualClock) -> Engine:
 ENGINES: dict[str, EngineFactory] = {"local": make_local_engine, "memory": make_memory_engine}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    """The Redis of all these tests; each has a prefix of its own."""
-    with redis_server() as server:
-        yield server
-
-
 @pytest.fixture
 def clock() -> ManualClock:
     """The clock of the engines under test."""
@@ -58,7 +50,7 @@ def make_engine(request: pytest.FixtureRequest) -> EngineFactory:
     """Each engine in turn."""
     if request.param != "redis":
         return ENGINES[request.param]
-    address = request.getfixturevalue("server").address
+    address = request.getfixturevalue("shared_redis").address
 
     def make_redis_engine(directory: Path, clock: ManualClock) -> Engine:
         prefix = f"{directory}:"

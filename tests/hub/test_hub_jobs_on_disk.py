@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +9,12 @@ import pytest
 from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.engine.base import EngineUnavailable
 from qubix_tui.hub.engine.database import Database
-from qubix_tui.hub.engine.local import LocalEngine
 from qubix_tui.hub.job_archive import DROP_BATCH
 from qubix_tui.hub.job_state import JobSettings
 from qubix_tui.hub.jobs import RETENTION_SECONDS
 from qubix_tui.hub.registry import UNREACHABLE_SECONDS
 from qubix_tui.protocol.tokens import Role, new_token
+from tests.hub.conftest import MakeStore
 from tests.hub.manual_clock import ManualClock
 from tests.hub.scripted_agent import ScriptedAgent, join, submit
 from tests.hub.wire import Message, Running, running
@@ -33,11 +32,11 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def start(tmp_path: Path, clock: ManualClock) -> Start:
-    """What starts a hub on one and the same directory."""
+def start(make_store: MakeStore, clock: ManualClock) -> Start:
+    """What starts a hub on one and the same store."""
 
     def start(**settings: Any) -> AbstractAsyncContextManager[Running]:
-        engine = LocalEngine(tmp_path / "hub.sqlite3", clock=clock, max_age=365 * DAY)
+        engine = make_store(clock=clock, max_age=365 * DAY)
         config = HubConfig(port=0, jobs=JobSettings(**settings))
         return running(config, clock=clock, engine=engine)
 
@@ -184,6 +183,7 @@ async def test_the_order_in_the_queue_outlives_the_hub(start: Start, clock: Manu
         await agent.client.socket.close()
 
 
+@pytest.mark.parametrize("make_store", ["local"], indirect=True)
 async def test_a_full_disk_ends_no_job(
     start: Start, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""A hub whose store outlives it: what a client finds after a restart on the same directory."""
+"""A hub whose store outlives it: what a client finds after a restart on the same store."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -10,6 +10,7 @@ from qubix_tui.hub.engine.base import EngineUnavailable
 from qubix_tui.hub.engine.database import Database
 from qubix_tui.hub.engine.local import LocalEngine
 from qubix_tui.protocol.tokens import Role
+from tests.hub.conftest import MakeStore
 from tests.hub.manual_clock import ManualClock
 from tests.hub.wire import Running, running
 
@@ -23,9 +24,9 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def start(tmp_path: Path, clock: ManualClock) -> Start:
-    """What starts a hub on one and the same directory."""
-    return lambda: running(clock=clock, engine=LocalEngine(tmp_path / "hub.sqlite3", clock=clock))
+def start(make_store: MakeStore, clock: ManualClock) -> Start:
+    """What starts a hub on one and the same store."""
+    return lambda: running(clock=clock, engine=make_store(clock=clock))
 
 
 async def registered_when_the_hub_stopped(start: Start) -> str:
@@ -107,6 +108,7 @@ async def test_simulated_providers_of_before_are_taken_back(start: Start) -> Non
         assert len(await watcher.heard()) == 1, "they are taken back once"
 
 
+@pytest.mark.parametrize("make_store", ["local"], indirect=True)
 async def test_a_registration_is_on_the_disk_before_it_is_acknowledged(start: Start, tmp_path: Path) -> None:
     """Another reader of the file finds it as soon as the agent has its answer."""
     async with start() as hub, await hub.agent() as agent:
@@ -125,6 +127,7 @@ def is_ready(hub: Running) -> bool:
     return hub.hub.ready
 
 
+@pytest.mark.parametrize("make_store", ["local"], indirect=True)
 async def test_a_hub_whose_store_fails_is_not_ready_until_it_works_again(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

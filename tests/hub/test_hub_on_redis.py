@@ -28,25 +28,6 @@ async def readiness(hub: Running) -> int:
     return status
 
 
-async def test_a_restart_of_the_hub_keeps_everything(server: RedisServer) -> None:
-    """Providers, offsets and the epoch: a watcher gets what it missed, each event once."""
-    async with running(engine=RedisEngine(server.address)) as hub, await hub.agent() as agent:
-        registered = await agent.register("w")
-        async with await hub.client() as watcher:
-            seen = await watcher.ask("subscribe:marketplace")
-        await agent.send("provider:status", {"paused": True}, id=1)
-        await agent.until("ok")
-    async with running(engine=RedisEngine(server.address)) as hub, await hub.client() as watcher:
-        provider = hub.hub.provider(registered["data"]["providerId"])
-        assert provider is not None
-        epoch, since = seen["data"]["epoch"], seen["data"]["offset"]
-        back = await watcher.ask("subscribe:marketplace", {"epoch": epoch, "since": since})
-        assert (back["data"]["recovered"], back["data"]["epoch"]) == (True, epoch)
-        missed = await watcher.heard()
-        assert [message["offset"] for message in missed] == list(range(since + 1, since + len(missed) + 1))
-        assert "PROVIDER_STATUS_CHANGED" in {message["type"] for message in missed}
-
-
 async def test_clients_stay_while_redis_is_killed_and_all_goes_on_after(server: RedisServer) -> None:
     """``/readyz`` says 503 unasked; live values flow; what can't be kept is refused."""
     async with (

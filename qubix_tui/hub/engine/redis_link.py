@@ -192,7 +192,9 @@ class RedisLink:
             return f"{where} is still reading its file; it answers when it is through"
         if isinstance(error, TimeoutError):
             return f"{where} does not answer; see whether it runs, and what it is busy with"
-        return f"{where} can't be reached: see whether it runs there ({printable(str(error), 200)})"
+        causes = (error, error.__cause__, error.__context__)
+        reason = next((one.strerror or str(one) for one in causes if isinstance(one, OSError)), str(error))
+        return f"{where} can't be reached: see whether it runs there ({printable(reason, 200)})"
 
 
 def _connection(address: RedisAddress) -> AbstractConnection:
