@@ -94,6 +94,7 @@ class Service:
             self._offer,
             why_not=self._availability.why_not,
             complain=complain,
+            gpus=lambda: [gpu.uuid for gpu in self._spec().gpus if gpu.uuid is not None],
             on_gpus=self._processes_on_gpus,
         )
 

@@ -25,6 +25,7 @@ from agent.state import StateError
 from agent.status import JobStatus
 from qubix_tui.client import ClientError, Connection, ConnectionState, Refused, RequestTimeout
 from qubix_tui.protocol import events
+from qubix_tui.protocol.checks import printable
 from qubix_tui.protocol.errors import ErrorCode
 from qubix_tui.protocol.events import Event, JobAssign, JobOrder, JobStart, JobStop
 from qubix_tui.protocol.reasons import JobReason, reason_word
@@ -71,6 +72,7 @@ class JobManager:
         catalogue: What may run.
         why_not: Gives the reason why nothing may begin now (its owner paused it); None where it may.
         complain: Called with a sentence for the owner.
+        gpus: Gives the UUIDs of the GPUs that its owner offers: a job gets no other one, whatever a hub says.
         on_gpus: Gives the ids of the processes that hold a GPU, as far as that is known.
         wrap: Puts a launch into its sandbox.
     """
@@ -82,6 +84,7 @@ class JobManager:
         *,
         why_not: Callable[[], str | None],
         complain: Callable[[str], None],
+        gpus: Callable[[], Collection[str]] = lambda: (),
         on_gpus: Callable[[], Collection[int]] = lambda: (),
         wrap: Wrap = sandbox_wrap,
     ) -> None:
@@ -89,6 +92,7 @@ class JobManager:
         self._catalogue = catalogue
         self._why_not = why_not
         self._tell_owner = complain
+        self._gpus = gpus
         self._on_gpus = on_gpus
         self._wrap = wrap
         self._attempts: dict[str, Attempt] = {}
@@ -220,12 +224,15 @@ class JobManager:
         self._check_stuck()
         if self.running:
             raise Refusal("it has a job already")
+        foreign = set(assign.gpus).difference(self._gpus())
+        if foreign:
+            raise Refusal(f"this machine's owner does not offer the GPU {printable(min(foreign), 64)}")
         launch = self._catalogue.prepare(
             assign.workload,
             assign.params,
             job_id=assign.job_id,
             attempt=assign.attempt,
-            gpus=assign.gpus,
+            gpus=list(dict.fromkeys(assign.gpus)),
             timeout_seconds=assign.timeout_seconds,
         )
         try:

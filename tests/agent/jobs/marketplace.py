@@ -2,6 +2,7 @@
 
 import secrets
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -113,6 +114,7 @@ class Marketplace:
             Scripts(),
             why_not=lambda: self.paused,
             complain=self.complaints.append,
+            gpus=lambda: ("GPU-1", "GPU-2"),
             wrap=no_sandbox,
         )
 
@@ -125,14 +127,16 @@ class Marketplace:
         """The newest connection."""
         return self.hub.peers[-1]
 
-    async def assign(self, script: str, *, workload: str = "script", attempt: int = 1) -> None:
+    async def assign(
+        self, script: str, *, workload: str = "script", attempt: int = 1, gpus: Sequence[str] = ()
+    ) -> None:
         """Give the agent an attempt at the job."""
         data = {
             "jobId": self.job_id,
             "attempt": attempt,
             "workload": workload,
             "params": {"script": script},
-            "gpus": [],
+            "gpus": list(gpus),
         }
         await self.peer.send("job:assign", data)
 

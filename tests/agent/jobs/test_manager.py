@@ -108,6 +108,20 @@ async def test_what_may_not_run_is_refused(
     assert market.manager.held() == []
 
 
+async def test_no_hub_gives_a_gpu_that_is_not_offered(market: Marketplace) -> None:
+    """A GPU that the owner keeps, or a text that is none: refused. One that is named twice is one."""
+    for attempt, gpus in enumerate((["GPU-3"], ["GPU-1", "all"], [""]), 1):
+        await market.assign("x", attempt=attempt, gpus=gpus)
+        refused = await market.arrived("job:refuse", attempt)
+        assert refused.attempt == attempt
+        assert refused.reason == f"this machine's owner does not offer the GPU {gpus[-1]}"
+    assert market.manager.held() == []
+    script = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    await market.assign(script, attempt=4, gpus=["GPU-2", "GPU-1", "GPU-2"])
+    assert (await market.arrived("JOB_LOGS")).text == "GPU-2,GPU-1\n"
+    await settled(market)
+
+
 async def test_a_second_job_is_refused(market: Marketplace) -> None:
     """One at a time: while a job runs another one is not taken."""
     await market.assign(WAIT)
