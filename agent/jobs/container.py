@@ -69,7 +69,7 @@ def command(launch: Launch, directory: Path) -> list[str]:
     for path in launch.read_only:
         argv += ["--volume", f"{path}:{path}:ro"]
     argv += ["--volume", f"{directory}:{directory}", "--workdir", str(directory)]
-    own = _engine_environment()
+    own = engine_environment()
     for name in sorted(launch.env):
         if name in own:
             # The image knows best where its programs are; nothing else of these is a secret.
@@ -110,7 +110,7 @@ def _name(launch: Launch) -> str:
     return f"qubix-{launch.tag}"
 
 
-def _engine_environment() -> dict[str, str]:
+def engine_environment() -> dict[str, str]:
     """What the engine's own program has to find, which is not what the job is to see."""
     return {name: os.environ[name] for name in _OF_ENGINE if name in os.environ}
 

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from agent.jobs.child import Identity, StartFailed, identity
-from agent.jobs.container import SandboxError, engine
+from agent.jobs.container import SandboxError, engine, engine_environment
 from agent.jobs.launch import Launch, Sandbox
 from agent.jobs.runner import OTHERS_ROOT
 from agent.jobs.sandbox import qubix_home, wrap
@@ -172,6 +172,8 @@ def _run(argv: list[str], directory: Path, user: Identity | None) -> "subprocess
     return subprocess.run(
         argv,
         cwd=directory,
+        # Its user's other processes can read it: the agent's token may be in there.
+        env=engine_environment(),
         user=None if user is None else user.uid,
         group=None if user is None else user.gid,
         extra_groups=None if user is None else [],

@@ -383,3 +383,11 @@ def test_names_can_be_looked_up_where_the_list_of_servers_lies_in_run(
     (tmp_path / "resolv.conf").symlink_to(target)
     launch = Launch(job_id="j", attempt=1, workload="w", argv=["true"], sandbox="bubblewrap", network=True)
     assert ("--ro-bind-try", str(target)) in pairs(wrap(launch, tmp_path))
+
+
+def test_what_is_tried_out_does_not_see_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs as the user of jobs, of which one that still runs could read its environment."""
+    monkeypatch.setenv("QUBIX_TOKEN", "qbx_secret")
+    done = selftest._run(["/usr/bin/env"], Path("/"), None)
+    assert "PATH=" in done.stdout
+    assert "qbx_secret" not in done.stdout
