@@ -52,12 +52,16 @@ class Publisher:
         self._fanout = fanout
         self._commits: deque[_Commit] = deque()
         self._in_flight: dict[str, _InFlight] = {}
-        self.stores = True
-        """Whether the engine took what it was given last."""
+        self._took = True
+
+    @property
+    def stores(self) -> bool:
+        """Whether the engine took what it was given last, and has not gone away since."""
+        return self._took and self._engine.available
 
     async def probe(self) -> None:
         """See whether an engine that took nothing does so again."""
-        if not self.stores:
+        if not self._took:
             with contextlib.suppress(EngineUnavailable):
                 await self.commit([Change("hub", "probe", b"")], ())
 
@@ -93,10 +97,10 @@ class Publisher:
         self._enter(commit)
         try:
             commit.offsets = await self._engine.commit((), changes, events)
-            self.stores = True
+            self._took = True
             apply()
         except EngineUnavailable:
-            self.stores = False
+            self._took = False
             raise
         finally:
             commit.over = True

@@ -338,7 +338,7 @@ class Hub(Broadcasts):
     @property
     def ready(self) -> bool:
         """Whether it serves: not before `start` is through, nor once it drains, nor without its store."""
-        return self._serving and self._engine.available and self.services.publisher.stores
+        return self._serving and self.services.publisher.stores
 
     def stats(self) -> HubStats:
         """Who is connected, and who hears what."""

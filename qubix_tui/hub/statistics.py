@@ -38,6 +38,7 @@ def statistics(services: Services) -> HubStatistics:
         rate_limited=telemetry.rate_limited,
         auth_failures=telemetry.auth_failures,
         store_bytes=services.engine.size(),
+        store_up=services.publisher.stores,
     )
 
 

@@ -161,3 +161,5 @@ class HubStatistics(Wire, frozen=True, kw_only=True):
     """Tokens refused."""
     store_bytes: Count | None = None
     """What the store takes; null where it can't tell."""
+    store_up: bool | None = None
+    """Whether it takes changes; null from a hub that does not tell."""

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 from textual.pilot import Pilot
 from textual.timer import Timer
@@ -88,6 +89,17 @@ async def test_the_hub_in_numbers(size: tuple[int, int], snapshot: Snapshot) -> 
         assert "provider:<id>" in text
         assert "slow readers cut 0" in text
         snapshot(shown.app, f"hub-{size[0]}x{size[1]}")
+
+
+async def test_a_hub_without_its_store_says_so() -> None:
+    """What it takes has no size then: new states are refused."""
+    async with stage() as shown:
+        shown.connection.replies["hub:stats"] = Event(
+            type=HUB_STATISTICS, data=msgspec.structs.replace(stats(100), store_up=False)
+        )
+        shown.screen._ask()
+        await shown.app.workers.wait_for_complete()
+        assert "store away, nothing new is kept" in await shown.text()
 
 
 async def test_before_an_answer_nothing_is_claimed(snapshot: Snapshot) -> None:

@@ -42,6 +42,7 @@ async def test_clients_stay_while_redis_is_killed_and_all_goes_on_after(server: 
         server.kill()
         await eventually(lambda: not hub.hub.ready)
         assert await readiness(hub) == 503
+        assert (await watcher.ask("hub:stats"))["data"]["storeUp"] is False
         refused = await newcomer.register("n")
         assert refused["data"]["code"] == "unavailable"
         assert "Redis at unix://" in refused["data"]["message"]
@@ -50,6 +51,7 @@ async def test_clients_stay_while_redis_is_killed_and_all_goes_on_after(server: 
         assert sample["data"]["metrics"]["cpuPercent"] == 12.5
         server.start()
         await eventually(lambda: hub.hub.ready)
+        assert (await watcher.ask("hub:stats"))["data"]["storeUp"] is True
         assert (await newcomer.register("n"))["type"] == "registered"
         assert "PROVIDER_REGISTERED" in {message["type"] for message in await watcher.heard()}
 

@@ -98,7 +98,7 @@ EVENT_NAMES = {
     "enrolled": "token providerId",
     "hub_statistics": """timestamp version epoch uptimeSeconds connections maxConnections providers
         subscriptions sent received sentBytes receivedBytes flushes flushSeconds slowClients rateLimited
-        authFailures storeBytes""",
+        authFailures storeBytes storeUp""",
     "error": "code message field retryAfter",
     "PROVIDER_REGISTERED": NAMES[records.Provider],
     "PROVIDER_STATUS_CHANGED": "providerId status timestamp",

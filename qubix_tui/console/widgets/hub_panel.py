@@ -107,7 +107,7 @@ class HubPanel(LinePanel):
                 ("connections", used, "value"),
                 ("subscriptions", str(held), "value"),
                 ("providers", str(stats.providers), "value"),
-                ("store", format_bytes(stats.store_bytes), "value"),
+                ("store", *_store_state(stats)),
                 ("up", format_duration(stats.uptime_seconds), "value"),
                 ("version", safe(stats.version), "value"),
                 ("epoch", safe(stats.epoch), "label"),
@@ -213,3 +213,10 @@ def _flush_rows(flushes: Flushes | None) -> list[tuple[str, str, str]]:
         ("mean", format_latency(flushes.mean), ""),
         ("99 of 100 below", format_latency(flushes.tail), ""),
     ]
+
+
+def _store_state(stats: HubStatistics) -> tuple[str, str]:
+    """Give what is said of the store, and how."""
+    if stats.store_up is False:
+        return "away, nothing new is kept", "warn"
+    return format_bytes(stats.store_bytes), "value"
