@@ -106,7 +106,7 @@ print(json.dumps([read(path) for path in sys.argv[1:]]))
 @pytest.mark.parametrize("user", USERS)
 def test_a_hidden_file_can_not_be_read(stage: Stage, user: str | None) -> None:
     """Wherever it lies, and under whatever name: its user could read it, and the job can't."""
-    with tempfile.TemporaryDirectory(dir="/opt") as place:
+    with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
         token, link, missing = (Path(place, name) for name in ("token", "link", "missing"))
         token.write_text("qbx_secret")
@@ -116,7 +116,8 @@ def test_a_hidden_file_can_not_be_read(stage: Stage, user: str | None) -> None:
         shown.write_text("anybody's")
         shown.chmod(0o644)
         arguments = [str(path) for path in (token, link, shown)]
-        found = run(stage, READ, *arguments, user=user, hidden=[str(link), str(missing)])
+        hidden = [str(link), str(missing)]
+        found = run(stage, READ, *arguments, user=user, read_only=[place], hidden=hidden)
     assert found == [None, None, "anybody's"]
 
 
