@@ -14,7 +14,7 @@ from qubix_tui.protocol import codec
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
 from qubix_tui.protocol.records import LogPiece
 from qubix_tui.protocol.requests import ReportLogs
-from qubix_tui.protocol.types import to_timestamp
+from qubix_tui.protocol.types import MAX_SAFE_INTEGER, to_timestamp
 
 LOGS_TABLE: Final = "job_logs"
 
@@ -31,14 +31,36 @@ TAIL_BYTES: Final = 64 * 1024
 """What a snapshot shows of a log: the rest is at ``/api/jobs/<id>/logs``."""
 
 
-class _Index:
-    """Which pieces there are of one job's log."""
+_SEQ_BITS: Final = MAX_SAFE_INTEGER.bit_length()
+_SIZE_BITS: Final = 20
+"""Of a row of the store, which is little longer than `MAX_TEXT_BYTES`."""
 
-    __slots__ = ("pieces", "size")
+
+class _Index:
+    """Which pieces there are of one job's log: one number each, for thousands of jobs have thousands."""
+
+    __slots__ = ("_pieces", "size")
 
     def __init__(self, rows: dict[str, bytes]) -> None:
-        self.pieces = deque((key, len(rows[key])) for key in sorted(rows))
-        self.size = sum(size for _, size in self.pieces)
+        self._pieces = deque[int]()
+        self.size = 0
+        for key in sorted(rows):
+            _, attempt, seq = key.rsplit("/", 2)
+            self.add(int(attempt), int(seq), len(rows[key]))
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def add(self, attempt: int, seq: int, size: int) -> None:
+        """Know one more."""
+        self._pieces.append((attempt << _SEQ_BITS | seq) << _SIZE_BITS | size)
+        self.size += size
+
+    def drop_oldest(self) -> tuple[int, int]:
+        """Forget the oldest; gives its attempt and number."""
+        piece, size = divmod(self._pieces.popleft(), 1 << _SIZE_BITS)
+        self.size -= size
+        return piece >> _SEQ_BITS, piece & (1 << _SEQ_BITS) - 1
 
 
 class JobLogs:
@@ -77,15 +99,11 @@ class JobLogs:
             timestamp=to_timestamp(now),
         )
         index = await self._index(report.job_id)
-        key = f"{report.job_id}/{report.attempt:04d}/{report.seq:012d}"
         row = codec.encode_record(piece)
-        index.pieces.append((key, len(row)))
-        index.size += len(row)
-        changes = [Change(LOGS_TABLE, key, row)]
-        while index.size > MAX_LOG_BYTES or len(index.pieces) > MAX_PIECES:
-            oldest, size = index.pieces.popleft()
-            index.size -= size
-            changes.append(Change(LOGS_TABLE, oldest, None))
+        index.add(report.attempt, report.seq, len(row))
+        changes = [Change(LOGS_TABLE, _key(report.job_id, report.attempt, report.seq), row)]
+        while index.size > MAX_LOG_BYTES or len(index) > MAX_PIECES:
+            changes.append(Change(LOGS_TABLE, _key(report.job_id, *index.drop_oldest()), None))
         return piece, changes
 
     async def size(self, job_id: str) -> int:
@@ -126,6 +144,10 @@ class JobLogs:
 
     async def _rows(self, job_id: str) -> dict[str, bytes]:
         return await self._engine.load(LOGS_TABLE, prefix=f"{job_id}/")
+
+
+def _key(job_id: str, attempt: int, seq: int) -> str:
+    return f"{job_id}/{attempt:04d}/{seq:012d}"
 
 
 def tail(pieces: Sequence[LogPiece], most: int = TAIL_BYTES) -> list[LogPiece]:

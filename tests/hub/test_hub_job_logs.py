@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from qubix_tui.hub.engine.base import Change
 from qubix_tui.hub.engine.memory import MemoryEngine
 from qubix_tui.hub.job_logs import LOGS_TABLE, MAX_LOG_BYTES, MAX_PIECES, TAIL_BYTES, JobLogs, tail
 from qubix_tui.protocol.records import LogPiece
 from qubix_tui.protocol.requests import ReportLogs
 from qubix_tui.protocol.tokens import Role
+from qubix_tui.protocol.types import MAX_SAFE_INTEGER
 from tests.hub.scripted_agent import join, submit
 from tests.hub.wire import Running, eventually, running
 
@@ -59,6 +61,22 @@ async def test_many_small_pieces_are_bounded_too() -> None:
     await write(engine, logs, *(report(seq, "", seq) for seq in range(1, MAX_PIECES + 11)))
     pieces = await logs.read("j")
     assert (len(pieces), pieces[0].from_) == (MAX_PIECES, 11)
+
+
+async def test_a_number_as_large_as_may_be_is_dropped_like_others() -> None:
+    """It is the agent's to choose; the row that goes is its own, before and after a restart."""
+    engine = MemoryEngine()
+    await engine.open()
+    for attempt in (1, 2):
+        logs = JobLogs(engine)
+        await write(engine, logs, report(MAX_SAFE_INTEGER, "large", attempt=attempt))
+        logs = JobLogs(engine)
+        await write(engine, logs, *(report(seq, "", attempt=attempt + 1) for seq in range(1, MAX_PIECES + 1)))
+        pieces = await logs.read("j")
+        assert len(pieces) == MAX_PIECES
+        assert {piece.text for piece in pieces} == {""}
+        for row in await engine.load(LOGS_TABLE):
+            await engine.commit((), [Change(LOGS_TABLE, row, None)], ())
 
 
 async def test_logs_are_in_the_order_of_attempts_and_reports() -> None:
