@@ -104,6 +104,10 @@ class Publisher:
             raise
         finally:
             commit.over = True
+            if not commit.offsets:
+                # Nothing to publish, nothing to wait for: an engine that is away may hold up an earlier one.
+                self._commits.remove(commit)
+                self._leave(commit)
             self._publish_in_order()
 
     def _enter(self, commit: _Commit) -> None:
@@ -117,12 +121,15 @@ class Publisher:
     def _publish_in_order(self) -> None:
         while self._commits and self._commits[0].over:
             commit = self._commits.popleft()
-            for event, offset in zip(commit.events, commit.offsets, strict=False):
+            for event, offset in zip(commit.events, commit.offsets, strict=True):
                 frame = framing.event_frame(event.type, event.data, event.channel, offset)
                 self._in_flight[event.channel].published = offset
                 self._fanout.publish(event.type, event.channel, frame)
-            for event in commit.events:
-                in_flight = self._in_flight[event.channel]
-                in_flight.events -= 1
-                if not in_flight.events:
-                    del self._in_flight[event.channel]
+            self._leave(commit)
+
+    def _leave(self, commit: _Commit) -> None:
+        for event in commit.events:
+            in_flight = self._in_flight[event.channel]
+            in_flight.events -= 1
+            if not in_flight.events:
+                del self._in_flight[event.channel]

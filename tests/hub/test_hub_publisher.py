@@ -131,6 +131,22 @@ async def test_a_commit_that_fails_publishes_nothing_and_holds_nothing_up(fixtur
     assert fixture.publisher.published("marketplace") == 1
 
 
+async def test_what_is_refused_does_not_wait_for_a_commit_that_is_held_up(fixture: Fixture) -> None:
+    """However many an engine that is away refuses, nothing is kept of them; the held one is published."""
+    held = fixture.commit("A")
+    await asyncio.sleep(0)
+    await fixture.engine.close()
+    for _ in range(100):
+        with pytest.raises(EngineUnavailable):
+            await fixture.commit("B")
+    assert len(fixture.publisher._commits) == 1
+    assert not fixture.publisher.stores
+    fixture.engine.gates[0].set()
+    await held
+    assert fixture.heard() == [("A", 1)]
+    assert len(fixture.publisher._commits) == len(fixture.publisher._in_flight) == 0
+
+
 async def test_one_commit_reaches_several_channels_in_its_order(fixture: Fixture) -> None:
     """Each event has the offset of its own channel."""
     events = [

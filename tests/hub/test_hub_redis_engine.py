@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
@@ -228,6 +229,40 @@ async def test_what_redis_lost_of_the_last_seconds_is_written_again(server: Redi
         assert await append(engine, "x", b"3") == 3
         assert [event.data for event in (await engine.replay("x", 0, limit=9)).events] == [b"1", b"2", b"3"]
         assert engine.epoch == epoch
+
+
+async def test_a_failover_to_a_replica_loses_nothing_while_the_hub_lives(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A replica that had not received the end is promoted: it gets that from the hub, which goes on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    at_once = {"repl-diskless-sync-delay": "0"}
+    with (
+        redis_server(port=str(port), bind="127.0.0.1", **at_once) as primary,
+        redis_server(replicaof=f"127.0.0.1 {port}") as replica,
+    ):
+        await eventually(lambda: b"master_link_status:up" in replica.command("INFO", "replication"))
+        async with opened(primary) as engine:
+            epoch = engine.epoch
+            assert await append(engine, "x", b"1") == 1
+            await eventually(lambda: replica.command("HGET", "qubix:offsets", "x") == b"$1\r\n1\r\n")
+            replica.send(signal.SIGSTOP)
+            primary.command("CLIENT", "KILL", "TYPE", "replica")
+            assert await append(engine, "x", b"2") == 2
+            primary.kill()
+            primary.socket.unlink(missing_ok=True)
+            replica.send(signal.SIGCONT)
+            primary.socket.symlink_to(replica.socket)
+            await eventually(lambda: "is a replica" in str(engine._pipe.trouble))
+            replica.command("REPLICAOF", "NO", "ONE")
+            await eventually(lambda: engine.available)
+            assert "came back without the last 1 commits" in caplog.text
+            assert await append(engine, "x", b"3") == 3
+            events = (await engine.replay("x", 0, limit=9)).events
+            assert [event.data for event in events] == [b"1", b"2", b"3"]
+            assert engine.epoch == epoch
 
 
 async def test_a_redis_that_was_emptied_is_not_written_on(server: RedisServer) -> None:
