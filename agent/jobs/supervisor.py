@@ -99,6 +99,9 @@ class Supervisor:
         while True:
             try:
                 self._files.append(ended, durable=True)
+            except (FileNotFoundError, NotADirectoryError):
+                # The agent's directory was taken away: nobody is left who would read it.
+                return
             except OSError:
                 remove(self._work)
                 self._poll.poll(FULL_DISK_SECONDS * 1000)

@@ -309,6 +309,23 @@ async def test_a_job_is_marked_on_the_graphs() -> None:
     assert len(named) == 2
 
 
+async def test_the_progress_of_its_job_is_heard() -> None:
+    """While it has a job, that job's channel is subscribed: the marketplace tells of states alone."""
+    async with stage() as shown:
+        job = channels.job_channel("train-7f")
+        shown.connection.snapshot(record(), metrics(), history())
+        shown.connection.status(ProviderState.BUSY, job_id="train-7f")
+        await shown.lines()
+        assert shown.connection.subscribed.count(job) == 1
+        shown.connection.status(ProviderState.BUSY, job_id="render-1")
+        await shown.lines()
+        assert job not in shown.connection.subscribed
+        assert channels.job_channel("render-1") in shown.connection.subscribed
+        await shown.pilot.press("escape")
+        await shown.pilot.pause()
+        assert channels.job_channel("render-1") not in shown.connection.subscribed
+
+
 async def test_many_gpus_scroll() -> None:
     """Where even small panels do not fit, the list scrolls by key, and the header stays."""
     async with stage((80, 24)) as shown:

@@ -117,7 +117,7 @@ class EventsScreen(ConsoleScreen):
 
     def action_filter(self) -> None:
         """Go to the filter."""
-        self.query_one("#events-filter", Input).focus()
+        self.set_focus(self.query_one("#events-filter", Input))
 
     def action_to_list(self) -> None:
         """Go to what the filter left."""

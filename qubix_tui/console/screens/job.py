@@ -126,7 +126,7 @@ class JobScreen(ConsoleScreen):
     def action_search(self) -> None:
         """Type what to search for."""
         self.add_class("-searching")
-        self.query_one("#log-search", Input).focus()
+        self.set_focus(self.query_one("#log-search", Input))
 
     def action_find(self, step: int) -> None:
         """Go to the next place found."""

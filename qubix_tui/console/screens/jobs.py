@@ -139,7 +139,7 @@ class JobsScreen(ConsoleScreen):
 
     def action_filter(self) -> None:
         """Go to the filter."""
-        self.query_one("#jobs-filter", Input).focus()
+        self.set_focus(self.query_one("#jobs-filter", Input))
 
     def action_to_list(self) -> None:
         """Go to what the filter left."""

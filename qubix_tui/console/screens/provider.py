@@ -116,6 +116,7 @@ class ProviderScreen(ConsoleScreen):
         self._span = TEN_MINUTES
         self._watched = WatchedProvider(provider_id)
         self._end_state: Callable[[], None] | None = None
+        self._followed_job: str | None = None
         self._is_stale_picture = True
         self._flushed_at = 0.0
 
@@ -157,6 +158,7 @@ class ProviderScreen(ConsoleScreen):
         connection = self.console_app.connection
         connection.off("*", self._on_event)
         connection.unsubscribe(channels.provider_channel(self.provider_id))
+        self._follow_job(None)
         if self._end_state is not None:
             self._end_state()
 
@@ -218,6 +220,17 @@ class ProviderScreen(ConsoleScreen):
     def _on_event(self, event: Event) -> None:
         self._is_stale_picture |= self._watched.take(event)
 
+    def _follow_job(self, job_id: str | None) -> None:
+        """Hear how far a job is, in place of the one before: the marketplace tells of states alone."""
+        followed, self._followed_job = self._followed_job, job_id
+        if followed == job_id:
+            return
+        connection = self.console_app.connection
+        if followed is not None:
+            connection.unsubscribe(channels.job_channel(followed))
+        if job_id is not None:
+            connection.subscribe(channels.job_channel(job_id), recover=False)
+
     def _on_connection_state(self, _state: ConnectionState) -> None:
         self._is_stale_picture = True
 
@@ -225,6 +238,7 @@ class ProviderScreen(ConsoleScreen):
         self._is_stale_picture = False
         self._flushed_at = time.monotonic()
         watched = self._watched
+        self._follow_job(None if watched.record is None else watched.record.current_job_id)
         grid = self.query_one(GpuGrid)
         grid.match(self._gpu_count())
         self.set_class(not grid.panels, "-no-gpus")

@@ -3,12 +3,14 @@
 import ast
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from agent.jobs.attempt import SUPERVISOR_LOST
@@ -166,6 +168,19 @@ def test_an_end_that_can_not_be_written_is_written_later(stage: Stage) -> None:
     journal.rmdir()
     journal.with_name("aside").rename(journal)
     assert ended(attempt).reason == "exit_code: SIGUSR1"
+
+
+def test_nobody_is_left_to_read_the_end(stage: Stage) -> None:
+    """A supervisor whose directory was taken away ends its job, and then itself."""
+    attempt = stage.start(WAIT)
+    said(attempt, "ready")
+    started = wait_for(lambda: attempt.files.journal()[0], "the start")
+    supervisor = psutil.Process(started.process.pid).parent()
+    assert supervisor is not None
+    shutil.rmtree(attempt.files.directory)
+    os.kill(started.process.pid, signal.SIGKILL)
+    wait_for(lambda: not supervisor.is_running() or supervisor.status() == psutil.STATUS_ZOMBIE, "its end")
+    attempt.files.directory.mkdir()  # for what the stage does at its end
 
 
 def test_what_can_not_be_started_says_why(stage: Stage) -> None:
