@@ -32,6 +32,7 @@ bench: .venv/ready
 	@$(BIN)/python -m benchmarks.whole
 	@$(BIN)/python -m benchmarks.growth
 	@$(BIN)/python -m benchmarks.jobs
+	@$(BIN)/python -m benchmarks.engines
 
 # Every value of the agent beside nvidia-smi's, idle and under load; docs/gpu-check.md shows what it prints.
 gpu-check: .venv/ready
