@@ -87,7 +87,8 @@ class HubService:
         Raises:
             ValueError: As `Hub.start`, which this raises all of.
             OSError: Likewise.
-            EngineUnavailable: Likewise.
+            EngineUnavailable: Likewise; or its store was lost for good to somebody else, and its clients were
+                sent away.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -96,14 +97,19 @@ class HubService:
         await self._hub.start()
         allow_files(self._hub.config.limits.connections + OTHER_FILES)
         watchdog = asyncio.create_task(self._notifier.keep_alive(self._probe, "the store"), name="watchdog")
+        lost = asyncio.create_task(self._hub.services.engine.lost(), name="store lost")
+        told = asyncio.create_task(self._told_to_end.wait(), name="told to end")
         try:
             with self._recorded():
                 print(f"listening on {self._hub.url}", flush=True)
                 self._notifier.ready(f"listening on {self._hub.url}")
-                await self._told_to_end.wait()
+                await asyncio.wait((lost, told), return_when=asyncio.FIRST_COMPLETED)
         finally:
             await self._leave()
-            watchdog.cancel()
+            for task in (watchdog, told, lost):
+                task.cancel()
+        if lost.done() and not lost.cancelled():
+            raise EngineUnavailable(lost.result())
 
     @contextlib.contextmanager
     def _recorded(self) -> Iterator[None]:

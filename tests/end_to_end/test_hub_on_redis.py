@@ -55,6 +55,19 @@ def test_a_second_hub_on_one_redis_says_who_has_it(tmp_path: Path, server: Redis
         assert second.stderr.count("\n") == 1
 
 
+def test_a_hub_that_was_frozen_for_too_long_makes_way(tmp_path: Path, server: RedisServer) -> None:
+    """Another one has the store when it goes on: it says so, and ends with code 1; its clients go there."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    with hub_process(here, "--engine", server.url) as (first, _):
+        first.send_signal(signal.SIGSTOP)
+        with hub_process(there, "--engine", server.url) as (second, url):
+            first.send_signal(signal.SIGCONT)
+            _, complaint = first.communicate(timeout=20)
+            assert first.returncode == 1
+            assert f"qubix: another hub (process {second.pid} on " in complaint
+            assert run([*ISSUE, url], there).returncode == 0
+
+
 def test_mistakes_are_one_sentence(tmp_path: Path, server: RedisServer) -> None:
     """An address that is none, one with a password, a file that is not there, a Redis that is not there."""
 

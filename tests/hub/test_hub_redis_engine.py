@@ -274,6 +274,7 @@ async def test_a_redis_that_was_emptied_is_not_written_on(server: RedisServer) -
         await eventually(lambda: not engine.available)
         with pytest.raises(EngineUnavailable):
             await append(engine, "x")
+        assert "(emptied, or an older copy)" in await asyncio.wait_for(engine.lost(), 10)
     async with opened(server) as engine:
         assert engine.epoch != epoch
         assert engine.offset("x") == 0
@@ -326,6 +327,7 @@ async def test_a_hub_that_lost_the_store_without_knowing_writes_nothing(server: 
             with pytest.raises(EngineUnavailable, match=r"another hub \(process \d+ on .*\) has taken"):
                 await append(first, "x")
             assert not first.available
+            assert "another hub" in await asyncio.wait_for(first.lost(), 10)
             assert await append(second, "x") == 2
 
 

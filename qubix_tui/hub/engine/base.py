@@ -98,6 +98,13 @@ class Engine(Protocol):
         """
         ...
 
+    async def lost(self) -> str:
+        """Wait until this engine will never take anything again; give why.
+
+        Only a store that others can take, or put another one in the place of, can be lost while it is open.
+        """
+        ...
+
     async def close(self) -> None:
         """Let go of the store; what was committed stays where the engine is durable. Idempotent."""
         ...

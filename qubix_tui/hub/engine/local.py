@@ -101,6 +101,11 @@ class LocalEngine:
             await self.close()
             raise
 
+    async def lost(self) -> str:
+        """Wait for ever: nobody else gets at it while it is open; see `Engine.lost`."""
+        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return await never
+
     async def close(self) -> None:
         """Finish what was asked for, and let go of the file."""
         if self._thread is None:

@@ -10,6 +10,7 @@ starts after the highest offset ever forgotten. So an offset never goes back, an
 that its replay is not complete; it can't be handed another event under an offset that it has already seen.
 """
 
+import asyncio
 import secrets
 from collections import deque
 from collections.abc import Sequence
@@ -80,6 +81,11 @@ class MemoryEngine:
     async def open(self) -> None:
         """Make the store ready."""
         self._opened = True
+
+    async def lost(self) -> str:
+        """Wait for ever: nobody else gets at it while it is open; see `Engine.lost`."""
+        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return await never
 
     async def close(self) -> None:
         """Refuse whatever comes from now on."""

@@ -20,7 +20,7 @@ from qubix_tui.hub.engine.redis_pipe import Bounds, RedisPipe
 OFFSETS_PER_CHANNEL: Final = 10
 """How many offsets are kept for each channel that may have history."""
 
-LOAD_ROWS: Final = 500
+LOAD_ROWS: Final = 200
 """Rows that are read in one step."""
 
 PREFIX: Final = "qubix:"
@@ -80,11 +80,16 @@ class RedisEngine:
         """
         taken = await self._pipe.open()
         self.epoch, self._forgotten_offset = taken.epoch, taken.forgotten
+        self._offsets.clear()
         try:
             await self._read_offsets()
         except BaseException:
             await self.close()
             raise
+
+    async def lost(self) -> str:
+        """Wait until another hub has the store, or it is not what this one wrote; see `Engine.lost`."""
+        return await self._pipe.lost()
 
     async def close(self) -> None:
         """Finish what was asked for, and let go of the store."""

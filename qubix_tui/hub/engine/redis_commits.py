@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from qubix_tui.hub.engine.base import Change, Conflict, NewEvent, Precondition
-from qubix_tui.hub.engine.redis_lease import Fenced
+from qubix_tui.hub.engine.redis_lease import Fenced, Lost
 
 JOURNAL_SECONDS: Final = 10.0
 """How long an acknowledged commit is kept, in case that Redis loses it."""
@@ -104,8 +104,11 @@ def parse_result(packed: bytes, commit: PendingCommit) -> Done | Conflict:
 
     Raises:
         Fenced: The hub may not write any more.
+        Lost: The store was emptied.
     """
     word, *rest = msgspec.msgpack.decode(packed)
+    if word == "lost":
+        raise Lost
     if word == "fenced":
         raise Fenced(rest[0])
     if word == "conflict":

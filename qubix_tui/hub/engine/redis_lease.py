@@ -158,7 +158,10 @@ class Lease:
 
         Raises:
             Fenced: Another hub has the store.
+            Lost: It was emptied.
         """
+        if isinstance(renewed, list) and renewed[0] == b"lost":
+            raise Lost
         if isinstance(renewed, list) and renewed[0] == b"fenced":
             raise Fenced(_shown(renewed[1]))
 

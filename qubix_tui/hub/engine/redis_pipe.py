@@ -30,6 +30,9 @@ RETRY_SECONDS: Final = 0.2
 MAX_BATCH: Final = 500
 """Commits and reads in one pipeline."""
 
+MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+"""What a pipeline is not added to beyond: all of it has to be answered in time."""
+
 MAX_WAITING: Final = 20_000
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """What may wait for a Redis that is slower than what it is asked for."""
@@ -103,6 +106,8 @@ class RedisPipe:
         self._seq = 0
         self._link: RedisLink | None = None
         self._worker: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
+        self._why_lost = ""
         self._asked = asyncio.Event()
         self._renew_at = 0.0
         self._waiting: deque[PendingCommit | _Read] = deque()
@@ -144,6 +149,11 @@ class RedisPipe:
         self._give_up("the hub ended before Redis had told whether this was done")
         if self._link is not None:
             await self._link.close()
+
+    async def lost(self) -> str:
+        """Wait until the store is lost to this hub for good; give why."""
+        await self._lost.wait()
+        return self._why_lost
 
     def write(self, commit: PendingCommit) -> "asyncio.Future[list[int]]":
         """Have a commit done; gives what resolves to its offsets, or fails as `Engine.commit` does.
@@ -194,9 +204,11 @@ class RedisPipe:
                 async with asyncio.timeout_at(self._renew_at):
                     await self._asked.wait()
         batch: list[PendingCommit | _Read] = []
-        while self._waiting and len(batch) < MAX_BATCH:
+        size = 0
+        while self._waiting and len(batch) < MAX_BATCH and size < MAX_BATCH_BYTES:
             one = self._waiting.popleft()
             if isinstance(one, PendingCommit):
+                size += one.size
                 self._waiting_bytes -= one.size
                 self._seq += 1
                 one.seq = self._seq
@@ -231,8 +243,13 @@ class RedisPipe:
                 f"Redis at {self._address} holds not what this hub had written (emptied, or an older copy): "
                 "restart the hub, which then takes it as it is"
             )
+        except Exception:
+            _logger.exception("the talk with Redis has failed")
+            why = "the hub has failed in its talk with Redis: restart it, and report what its log says"
         self.trouble = why
         _logger.critical("%s", why)
+        self._why_lost = why
+        self._lost.set()
         self._refuse(why)
         self._give_up(why)
 
@@ -256,12 +273,11 @@ class RedisPipe:
         bounds = self._bounds
         kept = bounds.max_events, bounds.max_age_ms, bounds.max_offsets
         commands: list[Sequence[Word]] = []
-        first = 1
+        first = next((one.seq for one in batch if isinstance(one, PendingCommit)), 0)
         for one in batch:
             if isinstance(one, PendingCommit):
                 words = self._prefix, self._lease.holder, one.seq, first, int(one.grows), one.now
                 commands.append(link.call(scripts.COMMIT, *words, *kept, *one.body))
-                first = 0
             elif one.script is None:
                 commands.append(one.arguments)
             else:

@@ -3,8 +3,8 @@
 The keys, all behind one prefix:
 
 - ``meta``, a hash: ``form``, ``epoch``, ``run`` (which life of the server wrote last), ``holder`` (the hub
-  that may write, and which of its connections), ``seq`` (the last commit), ``forgotten`` (the highest offset
-  of a channel that nobody remembers).
+  that may write, and which of its connections), ``seq`` (the last commit), ``batch`` (the first of those
+  that were sent together with it), ``forgotten`` (the highest offset of a channel that nobody remembers).
 - ``lease``: who holds the store, for people and for other hubs; it runs out.
 - ``results``, a hash: what the commits of the last batch came to, for a hub whose connection broke before it
   was told.
@@ -26,12 +26,14 @@ COMMIT: Final = """
 local prefix = ARGV[1]
 local meta, results = prefix .. 'meta', prefix .. 'results'
 local offsets, used = prefix .. 'offsets', prefix .. 'used'
-local holder, seq, first, grows = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local holder, seq, batch, grows = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local now, max_events, max_age, max_offsets = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
 local at = 9
 local function take() at = at + 1; return ARGV[at] end
 
-if redis.call('HGET', meta, 'holder') ~= holder then
+local found = redis.call('HGET', meta, 'holder')
+if not found then return cmsgpack.pack({'lost'}) end
+if found ~= holder then
   return cmsgpack.pack({'fenced', redis.call('GET', prefix .. 'lease') or ''})
 end
 
@@ -49,7 +51,10 @@ local function begin()
   else
     redis.call('HDEL', results, '')
   end
-  if first == '1' then redis.call('DEL', results) end
+  if redis.call('HGET', meta, 'batch') ~= batch then
+    redis.call('DEL', results)
+    redis.call('HSET', meta, 'batch', batch)
+  end
 end
 
 for number = 1, tonumber(take()) do
@@ -107,9 +112,8 @@ return finish({'done', forgotten, given, names})
 """
 """One commit.
 
-ARGV: prefix, holder, seq, whether it is the first of its batch, whether it may make Redis larger, now (ms),
-events per channel, their age (ms), channels; then preconditions, changes and events, each list after its
-length.
+ARGV: prefix, holder, seq, that of the first in its batch, whether it may make Redis larger, now (ms), events
+per channel, their age (ms), channels; then preconditions, changes and events, each list after its length.
 """
 
 TAKE: Final = """
@@ -160,7 +164,9 @@ oldest commit that the store has to have, the server's run id, an epoch for a hi
 
 RENEW: Final = """
 local prefix, holder, lease, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-if redis.call('HGET', prefix .. 'meta', 'holder') ~= holder then
+local found = redis.call('HGET', prefix .. 'meta', 'holder')
+if not found then return {'lost'} end
+if found ~= holder then
   return {'fenced', redis.call('GET', prefix .. 'lease') or ''}
 end
 if redis.call('PEXPIRE', prefix .. 'lease', ttl) == 0 then
