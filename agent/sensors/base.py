@@ -49,11 +49,13 @@ class PercentGuard:
 
     def __call__(self, name: str, value: float) -> float:
         """Give ``value`` clamped and rounded to one decimal."""
-        clamped = min(max(value, 0.0), 100.0)
-        if clamped != value and name not in self._said:
+        # First to what is sent: a quotient may miss 100 by its last bit, which is nothing to tell.
+        rounded = round(value, 1)
+        clamped = min(max(rounded, 0.0), 100.0)
+        if clamped != rounded and name not in self._said:
             self._said.add(name)
             _logger.warning("%s was read as %r and is shown as %g", name, value, clamped)
-        return round(clamped, 1)
+        return clamped
 
 
 def one_line(text: str | None, length: int = _NAME_LENGTH) -> str | None:

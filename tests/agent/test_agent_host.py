@@ -144,6 +144,7 @@ def test_percentages(caplog: pytest.LogCaptureFixture) -> None:
     guard = PercentGuard()
     assert [guard("a", value) for value in (101.5, 102.0, -1.0, 33.333)] == [100, 100, 0, 33.3]
     assert guard("b", 200.0) == 100
+    assert guard("c", 100.00000000000001) == 100
     assert len(caplog.records) == 2
     assert "101.5" in caplog.records[0].getMessage()
 
