@@ -6,7 +6,7 @@ from typing import IO
 
 from qubix_tui.protocol.checks import printable
 from qubix_tui.protocol.events import JobLogged
-from qubix_tui.protocol.records import Job, JobProgress, LogPiece, Receipt
+from qubix_tui.protocol.job_records import Job, JobProgress, LogPiece, Receipt
 
 BAR_WIDTH = 24
 

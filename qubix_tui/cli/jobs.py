@@ -15,7 +15,7 @@ from qubix_tui.cli.watch import printable as escaped
 from qubix_tui.protocol.answers import Match
 from qubix_tui.protocol.checks import printable
 from qubix_tui.protocol.codec import encode_record
-from qubix_tui.protocol.records import Job, JobState, Receipt
+from qubix_tui.protocol.job_records import Job, JobState, Receipt
 from qubix_tui.protocol.requests import JobRef
 from qubix_tui.protocol.types import Count, Wire
 

@@ -10,7 +10,8 @@ from qubix_tui.cli.jobs import print_json
 from qubix_tui.cli.reading import get_record
 from qubix_tui.cli.submit import an_id
 from qubix_tui.protocol.checks import printable
-from qubix_tui.protocol.records import GpuMetrics, Job, Metrics, Provider
+from qubix_tui.protocol.job_records import Job
+from qubix_tui.protocol.records import GpuMetrics, Metrics, Provider
 from qubix_tui.protocol.types import Timestamp, Wire
 
 UNKNOWN = "—"

@@ -19,7 +19,7 @@ from qubix_tui.cli.common import (
 )
 from qubix_tui.protocol import channels
 from qubix_tui.protocol.events import Submitted
-from qubix_tui.protocol.records import JobState, Requirements
+from qubix_tui.protocol.job_records import JobState, Requirements
 from qubix_tui.protocol.requests import SubmitJob
 
 EXAMPLES = """\

@@ -9,7 +9,7 @@ from qubix_tui.console.format import format_duration, format_temp
 from qubix_tui.console.query_eval import FIELDS, compiled
 from qubix_tui.console.query_syntax import parse
 from qubix_tui.console.settings import AlertRule, AlertSettings
-from qubix_tui.protocol.records import JobState
+from qubix_tui.protocol.job_records import JobState
 
 COOLER_CELSIUS: Final = 3.0
 """A GPU that was hot is so until it is cooler than the limit by more than this."""

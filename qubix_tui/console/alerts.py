@@ -11,7 +11,7 @@ from typing import Final
 
 from qubix_tui.console.fleet import Row
 from qubix_tui.console.format import safe
-from qubix_tui.protocol.records import Job, JobState
+from qubix_tui.protocol.job_records import Job, JobState
 
 KEPT_ALERTS: Final = 200
 

@@ -15,7 +15,8 @@ from qubix_tui.protocol.events import (
     ProviderUpdated,
     StatusChanged,
 )
-from qubix_tui.protocol.records import Job, JobState, Provider, ProviderState
+from qubix_tui.protocol.job_records import Job, JobState
+from qubix_tui.protocol.records import Provider, ProviderState
 from qubix_tui.protocol.types import from_timestamp
 
 KEPT_ENTRIES: Final = 10_000

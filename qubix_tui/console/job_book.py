@@ -18,7 +18,7 @@ from qubix_tui.protocol.events import (
     JobsSnapshot,
     JobStateChanged,
 )
-from qubix_tui.protocol.records import Job, JobState, Receipt
+from qubix_tui.protocol.job_records import Job, JobState, Receipt
 from qubix_tui.protocol.types import from_timestamp
 
 KEPT_JOBS: Final = 5_000
@@ -71,6 +71,13 @@ class JobRow:
             return None
         passed = 0.0 if self.progress_at is None else max(0.0, now - self.progress_at)
         return max(0.0, progress.eta_seconds - passed)
+
+    def lease_left(self, now: float) -> float | None:
+        """Give the seconds until its provider is given up; None where that is not known, or put off."""
+        if self.job.state is not JobState.UNKNOWN or self.job.lease_ends_at is None:
+            return None
+        left = from_timestamp(self.job.lease_ends_at) - now
+        return left if left > 0 else None
 
     def since(self, now: float) -> float | None:
         """Seconds that it is in its state; None where that is not known."""

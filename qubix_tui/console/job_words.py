@@ -6,7 +6,7 @@ from typing import Final
 from qubix_tui.console.columns import Piece, bar
 from qubix_tui.console.format import UNKNOWN, format_duration, format_money, format_percent, safe
 from qubix_tui.console.job_book import JobRow
-from qubix_tui.protocol.records import Job, JobState
+from qubix_tui.protocol.job_records import Job, JobState
 
 GLYPHS: Final[dict[JobState, tuple[str, str, str]]] = {
     JobState.QUEUED: ("○", "o", "label"),
@@ -50,15 +50,25 @@ def progress_pieces(row: JobRow, now: float, width: int, *, ascii_only: bool) ->
             return [("" if took is None else f"took {format_duration(took)}", "label")]
 
 
+def left_pieces(row: JobRow, now: float) -> Sequence[Piece]:
+    """Give the time that is left: to a job by its own account, or to a provider that is out of reach."""
+    lease_left = row.lease_left(now)
+    if lease_left is not None:
+        return [(format_duration(lease_left), "warn")]
+    eta = row.eta(now)
+    return [(UNKNOWN if eta is None else format_duration(eta), "value")]
+
+
+def lease_words(row: JobRow, now: float) -> str:
+    """Say for how long there is no word from a job's provider, and when it is given up."""
+    left = row.lease_left(now)
+    silent = f"no word for {format_duration(row.since(now))}"
+    return silent if left is None else f"{silent}, given up in {format_duration(left)}"
+
+
 def reason_words(job: Job) -> str:
     """Give why a job is in its state, harmless to show; empty where there is nothing more to say."""
     return safe(job.reason or "")
-
-
-def eta_words(row: JobRow, now: float) -> str:
-    """Give the time that a job says is left."""
-    eta = row.eta(now)
-    return UNKNOWN if eta is None else format_duration(eta)
 
 
 def cost_words(row: JobRow, now: float) -> str:

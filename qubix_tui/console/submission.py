@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 from qubix_tui.console.format import MIB_PER_GIB, format_price
 from qubix_tui.protocol.channels import is_id
 from qubix_tui.protocol.errors import ProtocolError
+from qubix_tui.protocol.job_records import Requirements
 from qubix_tui.protocol.params import check_params, param_text
-from qubix_tui.protocol.records import Provider, Requirements, Workload, WorkloadParam
+from qubix_tui.protocol.records import Provider, Workload, WorkloadParam
 from qubix_tui.protocol.requests import SubmitJob
 
 BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}

@@ -7,7 +7,8 @@ from typing import Any
 from qubix_tui.hub.engine.base import NewEvent
 from qubix_tui.hub.services import Services
 from qubix_tui.protocol import channels, codec, events
-from qubix_tui.protocol.records import JobProgress, Metrics, Provider, ProviderState, ProviderStatus
+from qubix_tui.protocol.job_records import JobProgress
+from qubix_tui.protocol.records import Metrics, Provider, ProviderState, ProviderStatus
 from qubix_tui.protocol.types import to_timestamp
 
 Data = Mapping[str, Any]

@@ -36,7 +36,7 @@ from qubix_tui.hub.fleet_metrics import Sampled, Shown
 from qubix_tui.hub.metric_text import MetricText
 from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.telemetry import BROADCAST_BOUNDS, Telemetry
-from qubix_tui.protocol.records import JobState
+from qubix_tui.protocol.job_records import JobState
 
 FRESH_SECONDS = 15.0
 """The age up to which a sample is shown: a provider that is silent for so long counts as out of reach."""

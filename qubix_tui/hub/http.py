@@ -23,7 +23,8 @@ from qubix_tui.hub.http_answers import (
     write_response,
 )
 from qubix_tui.protocol.events import MetricsUpdate
-from qubix_tui.protocol.records import Job, JobState, LogPiece, Provider, Receipt
+from qubix_tui.protocol.job_records import Job, JobState, LogPiece, Receipt
+from qubix_tui.protocol.records import Provider
 from qubix_tui.protocol.tokens import Role
 from qubix_tui.protocol.types import MAX_SAFE_INTEGER
 

@@ -18,8 +18,9 @@ from qubix_tui.hub.job_state import Decision, LiveJob
 from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.providers import Providers
 from qubix_tui.protocol import channels, codec, events
+from qubix_tui.protocol.job_records import JobState, LogPiece
 from qubix_tui.protocol.reasons import JobReason
-from qubix_tui.protocol.records import JobState, LogPiece, Provider
+from qubix_tui.protocol.records import Provider
 from qubix_tui.protocol.requests import (
     HeldJob,
     JobAnswer,

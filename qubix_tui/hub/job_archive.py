@@ -22,7 +22,7 @@ from qubix_tui.hub.job_state import (
     StoredJob,
 )
 from qubix_tui.protocol import codec
-from qubix_tui.protocol.records import Job, JobState, Receipt
+from qubix_tui.protocol.job_records import Job, JobState, Receipt
 
 DROP_BATCH: Final = 50
 """Jobs that are dropped at most in one commit."""

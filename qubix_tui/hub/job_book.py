@@ -38,8 +38,8 @@ from qubix_tui.hub.provider_state import Outcome
 from qubix_tui.hub.providers import Providers
 from qubix_tui.hub.publisher import Publisher
 from qubix_tui.protocol import codec
+from qubix_tui.protocol.job_records import Job, JobState, Receipt
 from qubix_tui.protocol.reasons import JobReason, reason_word
-from qubix_tui.protocol.records import Job, JobState, Receipt
 from qubix_tui.protocol.types import from_timestamp
 
 HELD_STATES: Final = frozenset({JobState.ASSIGNED, JobState.RUNNING, JobState.UNKNOWN})

@@ -12,7 +12,7 @@ from typing import Final
 from qubix_tui.hub.engine.base import Change, Engine
 from qubix_tui.protocol import codec
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
-from qubix_tui.protocol.records import LogPiece
+from qubix_tui.protocol.job_records import LogPiece
 from qubix_tui.protocol.requests import ReportLogs
 from qubix_tui.protocol.types import MAX_SAFE_INTEGER, to_timestamp
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from qubix_tui.protocol.records import JobState
+from qubix_tui.protocol.job_records import JobState
 
 
 class Input(StrEnum):

@@ -15,9 +15,10 @@ from qubix_tui.hub.provider_state import Entry
 from qubix_tui.protocol.answers import Match, MatchRule
 from qubix_tui.protocol.checks import printable
 from qubix_tui.protocol.errors import ProtocolError
+from qubix_tui.protocol.job_records import Job, Receipt
 from qubix_tui.protocol.params import check_params
 from qubix_tui.protocol.reasons import JobReason, reason_word
-from qubix_tui.protocol.records import Job, Provider, ProviderState, Receipt, Workload
+from qubix_tui.protocol.records import Provider, ProviderState, Workload
 
 RECORDS_TABLE: Final = "provider_records"
 """How each provider did with its jobs."""

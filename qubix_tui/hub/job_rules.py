@@ -24,8 +24,9 @@ from qubix_tui.hub.job_state import (
 )
 from qubix_tui.protocol import codec
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
+from qubix_tui.protocol.job_records import Job, JobState, Receipt
 from qubix_tui.protocol.reasons import JobReason, reason_word, with_detail
-from qubix_tui.protocol.records import Job, JobState, Provider, Receipt
+from qubix_tui.protocol.records import Provider
 from qubix_tui.protocol.requests import ReportCompletion, ReportedProgress, SubmitJob
 from qubix_tui.protocol.types import Timestamp, to_timestamp
 
@@ -152,12 +153,13 @@ class JobRules:
         said = live.reported.progress if progress is None else progress
         return self._report(live, seq, said, said=progress is not None)
 
-    def out_of_reach(self, live: LiveJob, heard: float | None) -> Decision | None:
+    def out_of_reach(self, live: LiveJob, heard: float | None, lease_left: float) -> Decision | None:
         """Decide that a job's agent is out of reach; what it runs from now on is not paid.
 
         Args:
             live: The job.
             heard: When it was heard last (monotonic); None for not since the hub's start.
+            lease_left: Seconds until it is given up.
         """
         state = self._step(live.stored, Input.OUT_OF_REACH)
         if state in {None, live.state} or live.reported is None:
@@ -165,7 +167,8 @@ class JobRules:
         # What was not heard is not paid: the silence before it was noticed neither.
         running_ms = live.ran_ms if heard is None else live.running_ms(heard)
         now = self._clock.time()
-        job = msgspec.structs.replace(live.stored.job, state=JobState.UNKNOWN)
+        lease_ends_at = to_timestamp(now + lease_left)
+        job = msgspec.structs.replace(live.stored.job, state=JobState.UNKNOWN, lease_ends_at=lease_ends_at)
         job = self._shown(job, live.stored, live.reported.progress, running_ms)
         return Decision(
             stored=msgspec.structs.replace(live.stored, job=job),
@@ -225,7 +228,7 @@ class JobRules:
         receipt = self._receipt(live, stored, state, reason)
         spent = total(stored.spent_micros, receipt.cost_micros if receipt else 0)
         now = self._clock.time()
-        changed = {"state": state, "reason": reason, "cost_micros": spent}
+        changed = {"state": state, "reason": reason, "cost_micros": spent, "lease_ends_at": None}
         if state is JobState.QUEUED:
             job = msgspec.structs.replace(job, **changed, started_at=None, price_per_hour=None, progress=None)
             stored = self._again(msgspec.structs.replace(stored, spent_micros=spent, job=job), now)
@@ -275,7 +278,9 @@ class JobRules:
         now, running_ms = self._clock.time(), live.running_ms()
         stored = live.stored
         back = live.state is JobState.UNKNOWN
-        job = msgspec.structs.replace(stored.job, state=JobState.RUNNING) if back else stored.job
+        job = stored.job
+        if back:
+            job = msgspec.structs.replace(job, state=JobState.RUNNING, lease_ends_at=None)
         if said or back:
             job = self._shown(job, stored, progress, running_ms)
         if back:

@@ -12,7 +12,7 @@ import msgspec
 from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.engine.base import Change, NewEvent
 from qubix_tui.protocol import channels, codec, events
-from qubix_tui.protocol.records import Job, JobProgress, JobState, Receipt
+from qubix_tui.protocol.job_records import Job, JobProgress, JobState, Receipt
 from qubix_tui.protocol.requests import ReportedProgress
 from qubix_tui.protocol.types import Timestamp, to_timestamp
 

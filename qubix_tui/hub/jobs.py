@@ -29,8 +29,8 @@ from qubix_tui.hub.publisher import Publisher
 from qubix_tui.protocol import channels, codec, events
 from qubix_tui.protocol.answers import Match
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
+from qubix_tui.protocol.job_records import Job, JobState
 from qubix_tui.protocol.reasons import JobReason
-from qubix_tui.protocol.records import Job, JobState
 from qubix_tui.protocol.requests import SubmitJob
 
 MAX_LIVE_JOBS: Final = 100_000
@@ -282,10 +282,10 @@ class Jobs:
     def _due(self, live: LiveJob) -> Input | None:
         """Tell what the time, or the state of its provider, makes of a job; None for nothing."""
         settings = self.book.settings
-        waited = self._clock.monotonic() - max(live.deadline_from, self._counted_from)
+        waited = self._waited(live)
         if live.state is JobState.ASSIGNED:
             return Input.ACCEPT_TIMEOUT if waited >= settings.accept_seconds else None
-        if waited >= settings.lease_seconds + settings.margin_seconds:
+        if self._lease_left(live) <= 0:
             return Input.LEASE_OVER
         entry = self._providers.registry.get(live.stored.job.provider_id or "")
         there = live.held and entry is not None and entry.state.is_online
@@ -298,6 +298,14 @@ class Jobs:
             return None if live.stored.stop_wanted else Input.OVERTIME
         return None
 
+    def _waited(self, live: LiveJob) -> float:
+        return self._clock.monotonic() - max(live.deadline_from, self._counted_from)
+
+    def _lease_left(self, live: LiveJob) -> float:
+        """Seconds until a job is given up, unless its lease is renewed."""
+        settings = self.book.settings
+        return settings.lease_seconds + settings.margin_seconds - self._waited(live)
+
     async def _deal_with(self, live: LiveJob, given: Input) -> None:
         job = live.stored.job
 
@@ -309,7 +317,7 @@ class Jobs:
                 case Input.HEARD:
                     return rules.heard(live)
                 case Input.OUT_OF_REACH:
-                    return rules.out_of_reach(live, self._heard(live))
+                    return rules.out_of_reach(live, self._heard(live), self._lease_left(live))
                 case Input.OVERTIME:
                     return rules.overtime(live)
             return rules.end(live, given)

@@ -35,7 +35,8 @@ from qubix_tui.hub.session import Session
 from qubix_tui.hub.telemetry import Telemetry
 from qubix_tui.protocol.errors import CloseCode
 from qubix_tui.protocol.events import MetricsUpdate
-from qubix_tui.protocol.records import Job, JobState, LogPiece, Provider, Receipt
+from qubix_tui.protocol.job_records import Job, JobState, LogPiece, Receipt
+from qubix_tui.protocol.records import Provider
 from qubix_tui.protocol.types import to_timestamp
 
 MAX_TURNED_AWAY = 100

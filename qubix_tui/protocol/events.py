@@ -7,16 +7,8 @@ import msgspec
 from qubix_tui.protocol import PING_EVERY_SECONDS, SILENCE_TIMEOUT_SECONDS
 from qubix_tui.protocol.answers import Audit, Enrolled, Enrollment, HubStatistics, Issued, Match, Tokens
 from qubix_tui.protocol.errors import ErrorCode
-from qubix_tui.protocol.records import (
-    Headline,
-    HistoryPoint,
-    Job,
-    JobProgress,
-    Metrics,
-    Provider,
-    ProviderStatus,
-    Receipt,
-)
+from qubix_tui.protocol.job_records import Job, JobProgress, Receipt
+from qubix_tui.protocol.records import Headline, HistoryPoint, Metrics, Provider, ProviderStatus
 from qubix_tui.protocol.requests import JobAttempt
 from qubix_tui.protocol.types import Amount, Count, Id, JsonObject, Name, RequestId, Sentence, Timestamp, Wire
 

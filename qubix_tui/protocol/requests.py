@@ -4,7 +4,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from qubix_tui.protocol.records import Metrics, ProviderSpec, Requirements
+from qubix_tui.protocol.job_records import Requirements
+from qubix_tui.protocol.records import Metrics, ProviderSpec
 from qubix_tui.protocol.types import Amount, Count, Id, JsonObject, Name, Percent, RequestId, Sentence, Wire
 
 MIN_DIGEST_SECONDS: Final = 0.1

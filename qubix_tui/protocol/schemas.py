@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from qubix_tui.protocol import answers, errors, events, records, requests, types
+from qubix_tui.protocol import answers, errors, events, job_records, records, requests, types
 from qubix_tui.protocol.errors import ErrorCode
 from qubix_tui.protocol.events import EVENTS
 from qubix_tui.protocol.requests import REQUESTS
@@ -36,7 +36,7 @@ def schemas() -> Schema:
     forms = dict.fromkeys([*REQUESTS.values(), *EVENTS.values()])
     _, found = msgspec.json.schema_components(forms, ref_template=_PREFIX + "{name}")
     scalars = {name: msgspec.json.schema(form) for name, form in _SCALARS.items()}
-    words = _words_after([types, records, requests, answers, events])
+    words = _words_after([types, records, job_records, requests, answers, events])
     described: Schema = {}
     for name, form in scalars.items():
         described[name] = ({"description": words[name]} if name in words else {}) | _portable(form)
@@ -107,7 +107,7 @@ def _described(name: str, schema: Schema, words: dict[str, str]) -> Schema:
         schema["description"] = markdown(schema["description"])
     form = next(
         found
-        for module in (records, requests, answers, events, errors)
+        for module in (records, job_records, requests, answers, events, errors)
         if (found := getattr(module, name, None))
     )
     if not issubclass(form, msgspec.Struct):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from qubix_tui.cli.job_text import LogPrinter, duration, harmless, money, status_line
 from qubix_tui.cli.submit import parameter
+from qubix_tui.protocol.job_records import JobProgress, JobState, LogPiece
 from qubix_tui.protocol.reasons import JobReason
-from qubix_tui.protocol.records import JobProgress, JobState, LogPiece
 
 
 class Stream(io.TextIOWrapper):

@@ -15,7 +15,8 @@ from qubix_tui.console.alerts import (
 )
 from qubix_tui.console.fleet import Row
 from qubix_tui.console.settings import AlertRule, AlertSettings
-from qubix_tui.protocol.records import Job, JobState, ProviderState
+from qubix_tui.protocol.job_records import Job, JobState
+from qubix_tui.protocol.records import ProviderState
 from qubix_tui.protocol.types import to_timestamp
 from tests.console.records import NOW, headline, provider
 

@@ -16,7 +16,8 @@ from qubix_tui.protocol.events import (
     ProviderUpdated,
     StatusChanged,
 )
-from qubix_tui.protocol.records import Job, JobState, ProviderState, ProviderStatus
+from qubix_tui.protocol.job_records import Job, JobState
+from qubix_tui.protocol.records import ProviderState, ProviderStatus
 from qubix_tui.protocol.types import to_timestamp
 from tests.console.records import NOW, provider
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from qubix_tui.console.job_book import KEPT_JOBS, TRIMMED_AT_ONCE, JobBook
+from qubix_tui.console.job_words import lease_words, left_pieces
 from qubix_tui.protocol import events
 from qubix_tui.protocol.events import (
     Event,
@@ -15,7 +16,7 @@ from qubix_tui.protocol.events import (
     JobsSnapshot,
     JobStateChanged,
 )
-from qubix_tui.protocol.records import Job, JobProgress, JobState, Receipt
+from qubix_tui.protocol.job_records import Job, JobProgress, JobState, Receipt
 from qubix_tui.protocol.types import to_timestamp
 from tests.console.records import NOW
 
@@ -177,6 +178,18 @@ def test_it_is_bounded_but_forgets_no_job_that_is_not_over(state: JobState) -> N
         assert KEPT_JOBS <= len(stage.book.rows) <= KEPT_JOBS + TRIMMED_AT_ONCE
         assert f"j{count - 1}" in stage.book.rows
         assert "j0" not in stage.book.rows
+
+
+def test_a_lease_runs_down_and_claims_nothing_when_it_is_over() -> None:
+    """While it is out of reach; once that time has passed the hub may have put it off, so nothing is told."""
+    stage = Stage()
+    stage.say(JobStateChanged(job=job(state=JobState.UNKNOWN, lease_ends_at=to_timestamp(NOW + 30))))
+    row = stage.book.rows["train-7f"]
+    assert (row.lease_left(NOW), row.lease_left(NOW + 29), row.lease_left(NOW + 30)) == (30, 1, None)
+    assert lease_words(row, NOW) == "no word for 0s, given up in 30s"
+    assert left_pieces(row, NOW) == [("30s", "warn")]
+    stage.say(JobStateChanged(job=job()))
+    assert row.lease_left(NOW) is None
 
 
 def test_progress_of_an_unknown_job_is_left_alone() -> None:

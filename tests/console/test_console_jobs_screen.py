@@ -34,7 +34,7 @@ from qubix_tui.protocol.events import (
     Ok,
     Submitted,
 )
-from qubix_tui.protocol.records import Job, JobProgress, JobState, Receipt, Requirements
+from qubix_tui.protocol.job_records import Job, JobProgress, JobState, Receipt, Requirements
 from qubix_tui.protocol.requests import JobRef, SubmitJob
 from qubix_tui.protocol.types import to_timestamp
 from tests.console.provider_stage import StandInConnection, console
@@ -69,7 +69,13 @@ RUNNING = job(
 )
 JOBS = [
     RUNNING,
-    job("lost-1", JobState.UNKNOWN, provider_id="rig-2-3f9a1c", started_at=to_timestamp(NOW - 300)),
+    job(
+        "lost-1",
+        JobState.UNKNOWN,
+        provider_id="rig-2-3f9a1c",
+        started_at=to_timestamp(NOW - 300),
+        lease_ends_at=to_timestamp(NOW + 192),
+    ),
     job("silent-1", JobState.RUNNING, provider_id="rig-2-3f9a1c", started_at=to_timestamp(NOW - 65)),
     job("wait-1", JobState.QUEUED, attempt=0, workload="render"),
     job(

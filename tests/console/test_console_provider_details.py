@@ -23,16 +23,8 @@ from qubix_tui.protocol.events import (
     JobStateChanged,
     Submitted,
 )
-from qubix_tui.protocol.records import (
-    GpuProcess,
-    Job,
-    JobProgress,
-    JobState,
-    ProviderState,
-    Requirements,
-    Workload,
-    WorkloadParam,
-)
+from qubix_tui.protocol.job_records import Job, JobProgress, JobState, Requirements
+from qubix_tui.protocol.records import GpuProcess, ProviderState, Workload, WorkloadParam
 from qubix_tui.protocol.requests import SubmitJob
 from qubix_tui.protocol.types import to_timestamp
 from tests.console.provider_stage import (

@@ -16,7 +16,8 @@ from qubix_tui.console.submission import (
     preview_words,
     value_of,
 )
-from qubix_tui.protocol.records import GpuInfo, ProviderState, Requirements, Workload, WorkloadParam
+from qubix_tui.protocol.job_records import Requirements
+from qubix_tui.protocol.records import GpuInfo, ProviderState, Workload, WorkloadParam
 from qubix_tui.protocol.requests import SubmitJob
 from tests.console.records import provider
 

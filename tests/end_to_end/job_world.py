@@ -30,7 +30,8 @@ from qubix_tui.protocol.events import (
     JobStateChanged,
     ProviderUpdated,
 )
-from qubix_tui.protocol.records import Job, JobState, Provider, ProviderState, Receipt, Requirements
+from qubix_tui.protocol.job_records import Job, JobState, Receipt, Requirements
+from qubix_tui.protocol.records import Provider, ProviderState
 from qubix_tui.protocol.requests import IssueToken, JobRef, SubmitJob
 from tests.agent.running import ask
 from tests.end_to_end import stamping_job

@@ -18,8 +18,8 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from qubix_tui.protocol.job_records import JobState
 from qubix_tui.protocol.reasons import reason_word
-from qubix_tui.protocol.records import JobState
 from tests.end_to_end.job_world import PATIENCE, Account, Agent, World, overlaps, running_world, wait
 from tests.redis_server import RedisServer, redis_server
 

@@ -7,7 +7,8 @@ from qubix_tui.hub import exposition
 from qubix_tui.hub.exposition import Picture, take_picture
 from qubix_tui.hub.registry import Registry
 from qubix_tui.hub.telemetry import Telemetry
-from qubix_tui.protocol.records import AgentCost, GpuMetrics, JobState, Metrics
+from qubix_tui.protocol.job_records import JobState
+from qubix_tui.protocol.records import AgentCost, GpuMetrics, Metrics
 from qubix_tui.protocol.requests import Register
 from tests.hub.manual_clock import ManualClock
 

@@ -11,7 +11,8 @@ import pytest
 
 from qubix_tui.hub import exposition
 from qubix_tui.hub.exposition import FRESH_SECONDS, Exposition, Picture
-from qubix_tui.protocol.records import GpuMetrics, JobState, Metrics
+from qubix_tui.protocol.job_records import JobState
+from qubix_tui.protocol.records import GpuMetrics, Metrics
 from tests.hub import scrapes
 from tests.hub.scrapes import GPU, Fleet
 from tests.hub.wire import running

@@ -21,7 +21,8 @@ from qubix_tui.hub.http import HttpRoutes, HubStats
 from qubix_tui.hub.http_answers import MAX_PER_PAGE, error_response
 from qubix_tui.hub.telemetry import Telemetry
 from qubix_tui.protocol.events import MetricsUpdate
-from qubix_tui.protocol.records import Job, JobState, LogPiece, Metrics, Provider, ProviderState, Receipt
+from qubix_tui.protocol.job_records import Job, JobState, LogPiece, Receipt
+from qubix_tui.protocol.records import Metrics, Provider, ProviderState
 from qubix_tui.protocol.tokens import Role
 
 NOW = "2026-01-31T12:00:00.000Z"

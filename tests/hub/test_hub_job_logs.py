@@ -7,7 +7,7 @@ import pytest
 from qubix_tui.hub.engine.base import Change
 from qubix_tui.hub.engine.memory import MemoryEngine
 from qubix_tui.hub.job_logs import LOGS_TABLE, MAX_LOG_BYTES, MAX_PIECES, TAIL_BYTES, JobLogs, tail
-from qubix_tui.protocol.records import LogPiece
+from qubix_tui.protocol.job_records import LogPiece
 from qubix_tui.protocol.requests import ReportLogs
 from qubix_tui.protocol.tokens import Role
 from qubix_tui.protocol.types import MAX_SAFE_INTEGER

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qubix_tui.hub.job_machine import Facts, Input, step
-from qubix_tui.protocol.records import JobState
+from qubix_tui.protocol.job_records import JobState
 
 FACTS = [Facts(cancelled=cancelled, may_retry=may) for cancelled in (False, True) for may in (False, True)]
 MATRIX = """

@@ -11,16 +11,8 @@ from qubix_tui.hub.job_state import StoredJob, cost_micros, new_job_id, total
 from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.registry import Registry
 from qubix_tui.protocol.channels import is_id
-from qubix_tui.protocol.records import (
-    GpuInfo,
-    Job,
-    JobState,
-    Provider,
-    Receipt,
-    Requirements,
-    Workload,
-    WorkloadParam,
-)
+from qubix_tui.protocol.job_records import Job, JobState, Receipt, Requirements
+from qubix_tui.protocol.records import GpuInfo, Provider, Workload, WorkloadParam
 from qubix_tui.protocol.requests import Register, SetStatus
 from tests.hub.manual_clock import ManualClock
 

@@ -10,6 +10,7 @@ from qubix_tui.hub.job_state import JobSettings
 from qubix_tui.hub.jobs import OVERTIME_SECONDS
 from qubix_tui.hub.registry import OFFLINE_SECONDS, UNREACHABLE_SECONDS
 from qubix_tui.protocol.tokens import Role
+from qubix_tui.protocol.types import from_timestamp
 from tests.hub.manual_clock import ManualClock
 from tests.hub.scripted_agent import ScriptedAgent, join, submit
 from tests.hub.wire import Client, Message, Running, eventually, running
@@ -496,12 +497,14 @@ async def test_out_of_reach_and_back_it_goes_on(
     await watcher.heard()
     await go_silent(hub, clock, UNREACHABLE_SECONDS)
     assert job(hub, job_id).state == "unknown"
+    assert job(hub, job_id).lease_ends_at is not None
     assert job(hub, job_id).cost_micros == 10_000
     clock.advance(30)
     await agent.renew(order)
     await eventually(lambda: hub.hub.provider(agent.provider_id).state == "busy")  # type: ignore[union-attr]
     await hub.hub.services.jobs.sweep()
     assert job(hub, job_id).state == "running"
+    assert job(hub, job_id).lease_ends_at is None
     clock.advance(5)
     await agent.complete(order)
     assert words(await watcher.heard()) == [
@@ -543,6 +546,9 @@ async def test_a_lease_that_is_over_gives_the_job_to_another(
     other = await join(hub, workerId="w2", name="other", pricePerHour=9.0)
     await go_silent(hub, clock, LEASE + MARGIN - 0.1)
     assert job(hub, job_id).state == "unknown"
+    told = job(hub, job_id).lease_ends_at
+    assert told is not None
+    assert from_timestamp(told) - clock.time() == pytest.approx(0.1, abs=0.01)
     await other.client.heard()
     await pass_time(hub, clock, 0.1)
     assert (job(hub, job_id).state, job(hub, job_id).reason) == ("queued", "lost")

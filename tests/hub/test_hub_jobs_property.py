@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from qubix_tui.hub.access import Identity
 from qubix_tui.hub.engine.base import EngineUnavailable
 from qubix_tui.protocol.events import JOB_COMPLETED
-from qubix_tui.protocol.records import Job, JobState
+from qubix_tui.protocol.job_records import Job, JobState
 from qubix_tui.protocol.requests import SubmitJob
 from qubix_tui.protocol.tokens import Role
 from tests.hub.job_world import Agent, World

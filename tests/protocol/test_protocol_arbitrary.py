@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from qubix_tui.protocol import codec
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
 from qubix_tui.protocol.events import EVENTS, Event
-from qubix_tui.protocol.records import Job, Metrics, Provider
+from qubix_tui.protocol.job_records import Job
+from qubix_tui.protocol.records import Metrics, Provider
 from qubix_tui.protocol.requests import REQUESTS, Request
 from tests.protocol.examples import event_messages, request_messages
 

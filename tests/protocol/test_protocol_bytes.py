@@ -6,7 +6,8 @@ import pytest
 
 from qubix_tui.protocol import MAX_DEPTH, MAX_FRAME_BYTES, codec
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
-from qubix_tui.protocol.records import Job, Metrics
+from qubix_tui.protocol.job_records import Job
+from qubix_tui.protocol.records import Metrics
 from tests.protocol.refusals import SAFE, refused, summary
 
 INTEGER = "expected an integer within ±2^53"

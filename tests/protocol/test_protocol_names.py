@@ -6,9 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from qubix_tui.protocol import codec, events, records, requests
+from qubix_tui.protocol import codec, events, job_records, records, requests
 from qubix_tui.protocol.errors import CloseCode, ErrorCode
-from qubix_tui.protocol.records import JobState, ProviderState
+from qubix_tui.protocol.job_records import JobState
+from qubix_tui.protocol.records import ProviderState
 
 NAMES: dict[type, str] = {
     records.ProviderSpec: """workerId name gpuModel gpuCount gpuMemTotalMb gpus cpuModel cpuCores ramTotalMb
@@ -38,13 +39,13 @@ NAMES: dict[type, str] = {
     records.HistoryPoint: """timestamp cpuPercent ramPercent gpuPercent gpuTemp netRxBytesPerSec
         netTxBytesPerSec gpus""",
     records.GpuHistoryPoint: "utilPercent memUsedMb tempC powerW",
-    records.Job: """id workload params requires state attempt providerId progress createdAt startedAt
-        finishedAt cancelRequestedAt pricePerHour costMicros result reason submittedBy""",
-    records.Requirements: "gpuModel minGpuMemMb maxPricePerHour providerId simulated",
-    records.JobProgress: "progress status message source etaSeconds elapsedSeconds costMicros",
-    records.Receipt: """jobId attempt providerId assignedAt startedAt endedAt status reason runningMs
+    job_records.Job: """id workload params requires state attempt providerId progress createdAt startedAt
+        finishedAt cancelRequestedAt leaseEndsAt pricePerHour costMicros result reason submittedBy""",
+    job_records.Requirements: "gpuModel minGpuMemMb maxPricePerHour providerId simulated",
+    job_records.JobProgress: "progress status message source etaSeconds elapsedSeconds costMicros",
+    job_records.Receipt: """jobId attempt providerId assignedAt startedAt endedAt status reason runningMs
         pricePerHour costMicros""",
-    records.LogPiece: "attempt stream from text dropped timestamp",
+    job_records.LogPiece: "attempt stream from text dropped timestamp",
 }
 """Every record of the contract, with its members in their order."""
 
@@ -211,10 +212,10 @@ def test_final_job_states() -> None:
         records.Metrics(),
         records.GpuMetrics(index=0),
         records.ProviderSpec(worker_id="w"),
-        records.JobProgress(status=JobState.RUNNING),
+        job_records.JobProgress(status=JobState.RUNNING),
         records.ProviderStatus(is_online=True, is_available=True, state=ProviderState.AVAILABLE),
         records.Headline(provider_id="a", timestamp="2026-01-31T12:00:00.000Z"),
-        records.Job(id="j", workload="w", state=JobState.QUEUED, created_at="2026-01-31T12:00:00.000Z"),
+        job_records.Job(id="j", workload="w", state=JobState.QUEUED, created_at="2026-01-31T12:00:00.000Z"),
     ],
     ids=lambda record: type(record).__name__,
 )

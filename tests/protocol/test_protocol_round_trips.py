@@ -11,7 +11,8 @@ from msgspec import inspect
 
 from qubix_tui.protocol import codec
 from qubix_tui.protocol.events import EVENTS, MetricsUpdate
-from qubix_tui.protocol.records import Job, Metrics, Provider
+from qubix_tui.protocol.job_records import Job
+from qubix_tui.protocol.records import Metrics, Provider
 from qubix_tui.protocol.requests import PING, REQUESTS, SUBSCRIBES
 from tests.protocol.examples import plain_values, request_messages, struct_of, subscription_id, values
 

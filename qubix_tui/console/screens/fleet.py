@@ -27,7 +27,7 @@ from qubix_tui.console.widgets.preview import Preview
 from qubix_tui.console.widgets.query_bar import QueryBar
 from qubix_tui.console.widgets.summary_bar import SummaryBar
 from qubix_tui.console.widgets.top_bar import TopBar
-from qubix_tui.protocol.records import JobState
+from qubix_tui.protocol.job_records import JobState
 
 SIDE_WIDTH: Final = 150
 BELOW_HEIGHT: Final = 40

@@ -16,7 +16,7 @@ from qubix_tui.console.job_book import JobRow
 from qubix_tui.console.screens.pick import Choice, PickScreen
 from qubix_tui.console.screens.submit import SubmitScreen
 from qubix_tui.protocol.answers import Match
-from qubix_tui.protocol.records import Job
+from qubix_tui.protocol.job_records import Job
 from qubix_tui.protocol.requests import JobRef, SubmitJob
 
 if TYPE_CHECKING:

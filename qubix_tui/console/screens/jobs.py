@@ -14,7 +14,7 @@ from qubix_tui.console.format import format_age, safe
 from qubix_tui.console.job_book import JobRow
 from qubix_tui.console.job_words import (
     cost_words,
-    eta_words,
+    left_pieces,
     progress_pieces,
     provider_name,
     reason_words,
@@ -28,7 +28,7 @@ from qubix_tui.console.widgets.key_line import KeyLine
 from qubix_tui.console.widgets.record_list import ListColumn, RecordList
 from qubix_tui.console.widgets.top_bar import TopBar
 from qubix_tui.protocol import channels
-from qubix_tui.protocol.records import JobState
+from qubix_tui.protocol.job_records import JobState
 from qubix_tui.protocol.types import from_timestamp
 
 WIDE: Final = 110
@@ -320,7 +320,7 @@ class JobsScreen(ConsoleScreen):
         if is_wide:
             columns += [
                 ListColumn[JobRow]("TRY", 3, True, lambda row, _: [(str(row.job.attempt), "label")]),
-                ListColumn[JobRow]("LEFT", 7, True, lambda row, _: [(eta_words(row, self._now()), "value")]),
+                ListColumn[JobRow]("LEFT", 7, True, lambda row, _: left_pieces(row, self._now())),
             ]
         cost = ListColumn[JobRow]("COST", 7, True, lambda row, _: [(cost_words(row, self._now()), "value")])
         columns.append(cost)

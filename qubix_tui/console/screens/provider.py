@@ -33,7 +33,8 @@ from qubix_tui.console.widgets.timeline import Timeline
 from qubix_tui.console.widgets.top_bar import TopBar
 from qubix_tui.protocol import channels
 from qubix_tui.protocol.events import Event
-from qubix_tui.protocol.records import GpuInfo, GpuMetrics, Requirements
+from qubix_tui.protocol.job_records import Requirements
+from qubix_tui.protocol.records import GpuInfo, GpuMetrics
 from qubix_tui.protocol.requests import SubmitJob
 from qubix_tui.protocol.types import from_timestamp
 

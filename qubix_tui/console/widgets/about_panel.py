@@ -18,7 +18,8 @@ from qubix_tui.console.job_book import JobRow
 from qubix_tui.console.widgets.line_panel import Line
 from qubix_tui.console.widgets.section_panel import LABEL_WIDTH, SectionPanel
 from qubix_tui.console.widgets.tiles import cut
-from qubix_tui.protocol.records import GpuMetrics, GpuProcess, JobState, Metrics, Provider, WorkloadParam
+from qubix_tui.protocol.job_records import JobState
+from qubix_tui.protocol.records import GpuMetrics, GpuProcess, Metrics, Provider, WorkloadParam
 from qubix_tui.protocol.types import from_timestamp
 
 MOST_JOBS: Final = 20

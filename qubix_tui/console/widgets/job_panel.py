@@ -14,11 +14,11 @@ from qubix_tui.console.format import (
     safe,
 )
 from qubix_tui.console.job_book import JobRow
-from qubix_tui.console.job_words import cost_words, eta_words, progress_pieces, reason_words, state_pieces
+from qubix_tui.console.job_words import cost_words, lease_words, progress_pieces, reason_words, state_pieces
 from qubix_tui.console.widgets.line_panel import Line, LinePanel
 from qubix_tui.console.widgets.section_panel import SectionPanel
 from qubix_tui.console.widgets.tiles import cut, widen
-from qubix_tui.protocol.records import Job, JobState, Receipt
+from qubix_tui.protocol.job_records import Job, JobState, Receipt
 from qubix_tui.protocol.types import from_timestamp
 
 HEAD_HEIGHT: Final = 3
@@ -84,8 +84,11 @@ class JobHead(LinePanel):
         parts = []
         if row.job.state is JobState.RUNNING:
             parts.append(f"runs for {format_duration(row.elapsed(now))}")
-        if row.eta(now) is not None:
-            parts.append(f"{eta_words(row, now)} left, it says")
+        if row.job.state is JobState.UNKNOWN:
+            parts.append(lease_words(row, now))
+        eta = row.eta(now)
+        if eta is not None:
+            parts.append(f"{format_duration(eta)} left, it says")
         parts.append(f"cost {cost_words(row, now)} at {format_price(row.job.price_per_hour)}/h")
         return ", ".join(parts)
 
