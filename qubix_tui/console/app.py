@@ -1,19 +1,13 @@
 """The console: one connection, one fleet, and the screens over them."""
 
-import asyncio
-import contextlib
 import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import ClassVar, Final
 
 from rich.color import ColorSystem
 from rich.console import RenderableType
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.screen import Screen
@@ -27,19 +21,17 @@ from qubix_tui.console.event_log import Kind
 from qubix_tui.console.fleet import Fleet, Summary
 from qubix_tui.console.format import format_age, safe
 from qubix_tui.console.frugal import Terminal
-from qubix_tui.console.keymap import complaints_about
+from qubix_tui.console.keymap import complaints_about, sign_of
 from qubix_tui.console.link_words import Words
+from qubix_tui.console.navigation import NavigatingApp
 from qubix_tui.console.options import Options
-from qubix_tui.console.places import Place, Trail
-from qubix_tui.console.saving import Table, save_text, to_csv, to_json
 from qubix_tui.console.screens.base import ConsoleScreen
-from qubix_tui.console.screens.fleet import FleetScreen
 from qubix_tui.console.screens.help import HelpScreen
-from qubix_tui.console.screens.pick import Choice, PickScreen
 from qubix_tui.console.settings import Settings
 from qubix_tui.console.settings_store import SettingsStore
+from qubix_tui.console.signals import end_on_signals
 from qubix_tui.console.themes import THEMES, variables_for
-from qubix_tui.console.views import BY_NAME, VIEWS
+from qubix_tui.console.views import VIEWS
 from qubix_tui.protocol import channels
 from qubix_tui.protocol.events import Event
 from qubix_tui.protocol.tokens import Role
@@ -52,15 +44,6 @@ NOTICE_SECONDS: Final = 12.0
 
 ALERT_DELAY_SECONDS: Final = 0.3
 
-KEY_WORDS: Final = {
-    "enter": "enter",
-    "escape": "esc",
-    "pageup": "pgup",
-    "pagedown": "pgdn",
-    **{name: name for name in ("up", "down", "left", "right", "tab", "space", "home", "end")},
-}
-KEY_SIGNS: Final = {**KEY_WORDS, "enter": "↵", "up": "↑", "down": "↓", "left": "←", "right": "→"}
-
 
 def _commands() -> type[Provider]:
     from qubix_tui.console.palette import ConsoleCommands
@@ -68,7 +51,7 @@ def _commands() -> type[Provider]:
     return ConsoleCommands
 
 
-class QubixApp(App[None]):
+class QubixApp(NavigatingApp):
     """The console.
 
     Args:
@@ -88,8 +71,6 @@ class QubixApp(App[None]):
     ]
     ENABLE_COMMAND_PALETTE = True
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {_commands}
-    MODES = {view.name: view.screen for view in VIEWS}  # noqa: RUF012 - as Textual declares it
-    DEFAULT_MODE = VIEWS[0].name
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "retry", "try now", id="app.retry", tooltip="Try to reach the hub at once"),
@@ -138,7 +119,6 @@ class QubixApp(App[None]):
         self.store = SettingsStore(options.directory, options.as_settings())
         self.learn_from(Connection(url, token=token, retry=CONSOLE))
         self.monotonic = time.monotonic
-        self.trail = Trail(Place(self.DEFAULT_MODE))
         self._notices = notices
         self._news = news
         self._lost_at: float | None = None
@@ -240,7 +220,7 @@ class QubixApp(App[None]):
 
     async def on_mount(self) -> None:
         """Connect, and take care of the ends that are not keys."""
-        self._catch_signals()
+        end_on_signals(self.exit)
         for notice in [*self._notices, *self.store.complaints, *complaints_about(self.settings.keys)]:
             self.say(notice)
         if self._news is not None:
@@ -266,36 +246,6 @@ class QubixApp(App[None]):
         self.event_log.tell(Kind.HUB, sentence, "warn")
         self.notify(safe(sentence), timeout=NOTICE_SECONDS, markup=False)
 
-    def copy(self, text: str) -> None:
-        """Put a text into the clipboard, as far as the terminal lets us, and into a file; say so."""
-        self.copy_to_clipboard(text)
-        lines = text.splitlines() or [""]
-        shown = lines[0] if len(lines) == 1 else f"{lines[0]} and {len(lines) - 1} lines more"
-        kept = ""
-        if self.options.directory is not None:
-            path = self.options.directory / "clipboard.txt"
-            with contextlib.suppress(OSError):
-                path.write_text(f"{text}\n", encoding="utf-8")
-                kept = f" Should your terminal not allow that: {path}"
-        self.notify(f"{safe(shown)} is in the clipboard.{safe(kept)}", markup=False)
-
-    def save(self, table: Table | None) -> None:
-        """Ask in which form to save what is shown, then do it and say where it is."""
-        choices = [Choice("p", "picture (SVG)", self._save_picture)]
-        if table is not None:
-            count = f"{len(table.rows)} rows"
-            choices += [
-                Choice("c", f"table, {count} (CSV)", partial(self._save_table, table, ".csv", to_csv)),
-                Choice("j", f"table, {count} (JSON)", partial(self._save_table, table, ".json", to_json)),
-            ]
-
-        def chosen(do: Callable[[], None] | None) -> None:
-            if do is not None:
-                # The picture is to be of the screen, not of the question.
-                self.call_after_refresh(do)
-
-        self.push_screen(PickScreen("Save as", choices), chosen)
-
     def choose_theme(self, name: str) -> None:
         """Change the colours, and keep that.
 
@@ -312,42 +262,6 @@ class QubixApp(App[None]):
         except OSError as error:
             self.notify(f"That holds until you leave: it can't be kept ({error.strerror}).", markup=False)
 
-    def write_settings(self) -> None:
-        """Write a file of settings to begin with, and say where it is."""
-        try:
-            path = self.store.write_template()
-        except OSError as error:
-            self.notify(f"It can't be written: {error.strerror or error}.", markup=False)
-        else:
-            self.notify(f"{safe(str(path))} is there; it is read at the next start.", markup=False)
-
-    def go(self, place: Place) -> None:
-        """Show a place."""
-        self.trail.go(place)
-        self._show(place)
-
-    def go_back(self) -> None:
-        """Show the place that one came from; the view itself where that is not known."""
-        self._show(self.trail.back() or Place(self.trail.here.view))
-
-    def open_provider(self, provider_id: str) -> None:
-        """Show one provider."""
-        self.go(Place("fleet", provider_id))
-
-    def open_neighbour(self, provider_id: str, step: int) -> None:
-        """Show the provider that is so many rows further in the fleet's table, from the last on the first."""
-        fleet = self.screen_stack[0]
-        ids = fleet.table.ids if isinstance(fleet, FleetScreen) else ()
-        if isinstance(fleet, FleetScreen) and provider_id in ids:
-            neighbour = ids[(ids.index(provider_id) + step) % len(ids)]
-            fleet.table.select(neighbour)
-            self.trail.move(Place("fleet", neighbour))
-            self._show(self.trail.here)
-
-    def open_job(self, job_id: str) -> None:
-        """Show one job."""
-        self.go(Place("jobs", job_id))
-
     async def ask(self, kind: str, data: Wire) -> Event | None:
         """Ask the hub for something, and say in words if it refuses, or does not answer; None then."""
         try:
@@ -355,15 +269,6 @@ class QubixApp(App[None]):
         except ClientError as error:
             self.notify(safe(f"{error}."), severity="error", timeout=NOTICE_SECONDS, markup=False)
             return None
-
-    def action_go(self, view: str) -> None:
-        """Go to a view."""
-        self.go(Place(view))
-
-    def action_last_place(self) -> None:
-        """Go to where one was before."""
-        if self.trail.before is not None:
-            self.go(self.trail.before)
 
     def action_pause(self) -> None:
         """Hold the picture, or let it go on."""
@@ -390,20 +295,11 @@ class QubixApp(App[None]):
 
     def get_key_display(self, binding: Binding) -> str:
         """Give how a key is called: as it is printed on keyboards, where there is a sign for it."""
-        names = KEY_WORDS if self.ascii_only else KEY_SIGNS
-        return names.get(binding.key) or super().get_key_display(binding)
+        return sign_of(binding.key, ascii_only=self.ascii_only) or super().get_key_display(binding)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offer what makes sense now: to retry where there is something to, to go where one is not."""
-        match action:
-            case "retry":
-                return not self.is_live
-            case "go":
-                return self.trail.here != Place(str(parameters[0]))
-            case "last_place":
-                return self.trail.before is not None
-            case _:
-                return True
+        """Offer what makes sense now: to retry where there is something to."""
+        return not self.is_live if action == "retry" else super().check_action(action, parameters)
 
     def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
         """Write to the terminal only what differs from what is there."""
@@ -411,35 +307,6 @@ class QubixApp(App[None]):
             colours = self.console._color_system or ColorSystem.TRUECOLOR  # noqa: SLF001 - as Textual asks for it
             renderable = self._terminal.narrowed(renderable, self.size, colours)
         super()._display(screen, renderable)
-
-    def _show(self, place: Place) -> None:
-        if place.view != self.current_mode:
-            self.switch_mode(place.view)
-        if not (isinstance(self.screen, ConsoleScreen) and self.screen.place == place):
-            while len(self.screen_stack) > 1:
-                self.pop_screen()
-            detail = BY_NAME[place.view].detail
-            if detail is None and isinstance(self.screen, ConsoleScreen):
-                self.screen.aim(place.subject)
-            elif detail is not None and place.subject is not None:
-                self.push_screen(detail(place.subject))
-        self.screen.refresh_bindings()
-
-    def _save_picture(self) -> None:
-        self._save("screen", ".svg", self.export_screenshot(title=self.TITLE))
-
-    def _save_table(self, table: Table, suffix: str, write: Callable[[Table], str]) -> None:
-        self._save(table.name, suffix, write(table))
-
-    def _save(self, name: str, suffix: str, text: str) -> None:
-        places = [Path.cwd()] + ([self.options.directory] if self.options.directory is not None else [])
-        try:
-            path = save_text(name, suffix, text, places)
-        except OSError as error:
-            why = f"can't be saved in {places[0]}: {error.strerror or error}"
-            self.notify(f"This {why}. Start the console in a directory that you may write.", markup=False)
-        else:
-            self.notify(f"Saved as {safe(str(path))}", timeout=NOTICE_SECONDS, markup=False)
 
     def _look_for_alerts(self, _event: Event) -> None:
         if self.books.alert_desk.has_fresh and not self._alerts_wait:
@@ -466,13 +333,3 @@ class QubixApp(App[None]):
             why = self.connection.last_error or "the hub stopped answering"
             self.event_log.tell(Kind.HUB, why, "hot")
         self.screen.refresh_bindings()
-
-    def _catch_signals(self) -> None:
-        """End in order when the terminal is closed or somebody asks the process to end."""
-        if sys.platform == "win32":
-            return
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            # Only the main thread may: a console in a test may run elsewhere.
-            with contextlib.suppress(ValueError, RuntimeError):
-                loop.add_signal_handler(number, self.exit)

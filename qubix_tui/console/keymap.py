@@ -1,12 +1,27 @@
-"""The keys that a person may move: their names, and what is wrong with a keymap."""
+"""The keys: what they are called, and what is wrong with a keymap of a person's own."""
 
 import difflib
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from textual.binding import Binding
 from textual.dom import DOMNode
 
 from qubix_tui.protocol.checks import printable
+
+KEY_WORDS: Final = {
+    "enter": "enter",
+    "escape": "esc",
+    "pageup": "pgup",
+    "pagedown": "pgdn",
+    **{name: name for name in ("up", "down", "left", "right", "tab", "space", "home", "end")},
+}
+KEY_SIGNS: Final = {**KEY_WORDS, "enter": "↵", "up": "↑", "down": "↓", "left": "←", "right": "→"}
+
+
+def sign_of(key: str, *, ascii_only: bool) -> str | None:
+    """Give what is printed on a key; None for one that is called as Textual calls it."""
+    return (KEY_WORDS if ascii_only else KEY_SIGNS).get(key)
 
 
 def binding_ids() -> dict[str, Binding]:

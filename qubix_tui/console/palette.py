@@ -51,7 +51,7 @@ class ConsoleCommands(Provider):
             yield from self.screen.commands()
         if app.store.path is not None and not app.store.path.exists():
             where = f"A commented {app.store.path.name} with every default"
-            yield Command("Write a file of settings", where, app.write_settings)
+            yield Command("Write a file of settings", where, partial(_write_settings, app))
         for theme in THEMES:
             name = theme.name.removeprefix("qubix-")
             yield Command(f"Theme: {name}", "Change the colours", partial(app.choose_theme, theme.name))
@@ -120,3 +120,12 @@ def places_of(letters: str, name: str) -> list[int]:
         places.append(at)
         at += 1
     return places
+
+
+def _write_settings(app: "QubixApp") -> None:
+    try:
+        path = app.store.write_template()
+    except OSError as error:
+        app.notify(f"It can't be written: {error.strerror or error}.", markup=False)
+    else:
+        app.notify(f"{safe(str(path))} is there; it is read at the next start.", markup=False)

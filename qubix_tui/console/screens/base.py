@@ -12,6 +12,7 @@ from textual.widgets import Static
 from qubix_tui.console.command import Command
 from qubix_tui.console.places import Place
 from qubix_tui.console.saving import Table
+from qubix_tui.console.screens.save_actions import ask_to_save, copy
 from qubix_tui.console.widgets.banner import Banner
 from qubix_tui.console.widgets.line_panel import TO_ASCII
 from qubix_tui.console.widgets.top_bar import TopBar
@@ -131,11 +132,11 @@ class ConsoleScreen(Screen[None]):
         if text is None:
             self.notify("Nothing is selected to copy.", markup=False)
         else:
-            self.console_app.copy(text)
+            copy(self.console_app, text)
 
     def action_save(self) -> None:
         """Ask in which form to save the screen."""
-        self.console_app.save(self.saved())
+        ask_to_save(self.console_app, self.saved())
 
     def _wake(self) -> None:
         self.update()

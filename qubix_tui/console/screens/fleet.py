@@ -19,6 +19,7 @@ from qubix_tui.console.saving import Table
 from qubix_tui.console.screens.base import ConsoleScreen
 from qubix_tui.console.screens.fleet_actions import ask_to_remove, listed, removable
 from qubix_tui.console.screens.pick import Choice, PickScreen
+from qubix_tui.console.screens.save_actions import copy
 from qubix_tui.console.screens.saved_views import SavedViewsScreen
 from qubix_tui.console.widgets.fleet_table import FleetTable
 from qubix_tui.console.widgets.key_line import KeyLine
@@ -192,10 +193,10 @@ class FleetScreen(ConsoleScreen):
             return
         names = "\n".join(row.name for row in rows)
         ids = "\n".join(row.record.id for row in rows)
-        copy = self.console_app.copy
+        app = self.console_app
         choices: list[Choice[Callable[[], object]]] = [
-            Choice("n", "copy the names", partial(copy, names)),
-            Choice("i", "copy the ids", partial(copy, ids)),
+            Choice("n", "copy the names", partial(copy, app, names)),
+            Choice("i", "copy the ids", partial(copy, app, ids)),
             Choice("r", "copy the rows", self.action_copy_rows),
         ]
         if self.table.marked:
@@ -203,7 +204,7 @@ class FleetScreen(ConsoleScreen):
             choices.append(Choice("m", shows, self.action_marked))
             choices.append(Choice("c", "clear the marks", partial(self.table.mark, set())))
         gone = removable(rows)
-        if gone and not self.console_app.is_read_only:
+        if gone and not app.is_read_only:
             choices.append(Choice("d", f"remove {listed(gone)} (offline)", self.action_remove))
 
         def chosen(do: Callable[[], object] | None) -> None:
@@ -220,7 +221,7 @@ class FleetScreen(ConsoleScreen):
         """Copy the selected rows, with their head, for a spreadsheet."""
         table = fleet_table(self.table.selection)
         rows = [["" if value is None else str(value) for value in row] for row in table.rows]
-        self.console_app.copy("\n".join("\t".join(line) for line in [table.columns, *rows]))
+        copy(self.console_app, "\n".join("\t".join(line) for line in [table.columns, *rows]))
 
     def copied(self) -> str:
         """Give the ids of the selected providers, or, where there is none, the command that adds one."""
