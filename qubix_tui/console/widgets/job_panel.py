@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from rich.cells import cell_len
+
 from qubix_tui.console.format import (
     MIB_PER_GIB,
     UNKNOWN,
@@ -74,9 +76,10 @@ class JobHead(LinePanel):
             progress = job.progress
             says = safe(progress.message) if progress is not None and progress.message else ""
             style = "hot" if job.state is JobState.FAILED else "value"
-            words = reason_words(job) or says
-            rule = ("-" if self.ascii_only else "─") * width
-            last = [self.text(cut(words, width), style)] if words else [self.text(rule, "rule")]
+            words = cut(reason_words(job) or says, width)
+            words = f"{words} " if words else ""
+            rule = ("-" if self.ascii_only else "─") * (width - cell_len(words))
+            last = [self.text(words, style), self.text(rule, "rule")]
         return [widen(self, who, width), widen(self, far, width), last]
 
     @staticmethod
@@ -89,7 +92,9 @@ class JobHead(LinePanel):
         eta = row.eta(now)
         if eta is not None:
             parts.append(f"{format_duration(eta)} left, it says")
-        parts.append(f"cost {cost_words(row, now)} at {format_price(row.job.price_per_hour)}/h")
+        price = row.job.price_per_hour
+        at = "" if price is None else f" at {format_price(price)}/h"
+        parts.append("no price" if row.cost(now) is None and not at else f"cost {cost_words(row, now)}{at}")
         return ", ".join(parts)
 
 

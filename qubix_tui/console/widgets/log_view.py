@@ -42,7 +42,7 @@ class LogView(ScrollView, can_focus=True):
         height: 1fr;
         background: $background;
         color: $foreground;
-        scrollbar-size: 1 1;
+        scrollbar-size: 0 1;
 
         .log--label { color: $quiet; }
         .log--warn { color: $warn; }
