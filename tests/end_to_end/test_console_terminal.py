@@ -73,25 +73,21 @@ def test_every_end_is_an_end(end: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(180)
 def test_ten_thousand_providers(tmp_path: Path) -> None:
     """All of them are there, the last is a key away, and a filter finds one."""
-    feeder = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.console_hub", "10000"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    try:
-        assert feeder.stdout is not None
-        url, token = feeder.stdout.readline().split()
-        with terminal(["qubix", "--hub", url], tmp_path, QUBIX_TOKEN=token) as shown:
-            shown.wait_for("10000, by trouble", 60)
-            shown.press("/name:09999")
-            shown.wait_for("1 of 10000", 30)
-            assert "-09999" in shown.text
-            shown.press("\x1b")
-            shown.wait_for("  10000, by trouble", 30)
-            shown.press("q")
-            assert shown.wait_end() == 0
-    finally:
-        feeder.kill()
-        feeder.wait()
+    command = [sys.executable, "-m", "benchmarks.console_hub", "10000"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as feeder:
+        try:
+            assert feeder.stdout is not None
+            url, token = feeder.stdout.readline().split()
+            with terminal(["qubix", "--hub", url], tmp_path, QUBIX_TOKEN=token) as shown:
+                shown.wait_for("10000, by trouble", 60)
+                shown.press("/name:09999")
+                shown.wait_for("1 of 10000", 30)
+                assert "-09999" in shown.text
+                shown.press("\x1b")
+                shown.wait_for("  10000, by trouble", 30)
+                shown.press("q")
+                assert shown.wait_end() == 0
+        finally:
+            feeder.kill()
