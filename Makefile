@@ -33,6 +33,8 @@ bench: .venv/ready
 	@$(BIN)/python -m benchmarks.growth
 	@$(BIN)/python -m benchmarks.jobs
 	@$(BIN)/python -m benchmarks.engines
+	@$(BIN)/python -m benchmarks.agent_cost
+	@$(BIN)/python -m benchmarks.console
 
 # Every value of the agent beside nvidia-smi's, idle and under load; docs/gpu-check.md shows what it prints.
 gpu-check: .venv/ready
