@@ -241,7 +241,6 @@ class Providers:
             return
         self.registry.sampled(entry, metrics)
         self.history.record(entry.id, entry.metrics_at, metrics)
-        self._engine.latest(entry.channel, entry.id, raw)
         if self._fanout.is_heard(entry.channel):
             self.fan_out_metrics(entry.channel, entry.id, metrics, entry.metrics_at)
 
@@ -336,7 +335,6 @@ class Providers:
             self.registry.apply(outcome)
             if outcome.stored is None and entry is not None:
                 self.history.forget(entry.id)
-                self._engine.latest(entry.channel, entry.id, None)
 
     def _take_over(
         self, connection: ProviderConnection, identity: Identity, outcome: Outcome, request: Register

@@ -1,8 +1,7 @@
-"""From a decision to its readers: commit first, then fan out, in the order of the offsets.
+"""From a decision to its readers: what was committed is fanned out, in the order of the commits.
 
-Commits may run at the same time, so that an engine can put them into one transaction. They take effect in the
-order in which they are called, and their events are fanned out in that same order, whoever's call returns
-first.
+Commits may run at the same time, so that an engine can put them into one transaction. The engine tells of
+each once it is stored, in the one order that they have, and of those of other hubs as well.
 
 `Publisher.published` is the offset up to which a channel has been fanned out. A subscriber that joins the
 fan-out and, in the same step, notes that offset gets every later event live and every earlier one by replay:
@@ -10,49 +9,32 @@ each once.
 """
 
 import contextlib
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from qubix_tui.hub import framing
-from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable, NewEvent
+from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable, NewEvent, StoredEvent
 from qubix_tui.hub.fanout import Fanout
 
 
-class _Commit:
-    """A commit: under way, or over and waiting for earlier ones. A failed one has no offsets."""
-
-    __slots__ = ("events", "offsets", "over")
-
-    def __init__(self, events: Sequence[NewEvent]) -> None:
-        self.events = events
-        self.offsets: list[int] = []
-        self.over = False
-
-
-class _InFlight:
-    """A channel with commits that were not fanned out yet: how many events, and the last offset that was."""
-
-    __slots__ = ("events", "published")
-
-    def __init__(self, published: int) -> None:
-        self.events = 0
-        self.published = published
+def _ignore(changes: Sequence[Change]) -> None:
+    """Let it be."""
 
 
 class Publisher:
-    """Commits changes with their events, and publishes these.
+    """Commits changes with their events, and publishes events as the engine tells of them.
 
     Args:
-        engine: Where they are kept.
+        engine: Where they are kept; not open yet.
         fanout: Who hears them.
     """
 
     def __init__(self, engine: Engine, fanout: Fanout) -> None:
+        self.follow: Callable[[Sequence[Change]], None] = _ignore
+        """Called with what another hub has written, before its events are published."""
         self._engine = engine
         self._fanout = fanout
-        self._commits: deque[_Commit] = deque()
-        self._in_flight: dict[str, _InFlight] = {}
         self._took = True
+        engine.listen(self)
 
     @property
     def stores(self) -> bool:
@@ -63,18 +45,19 @@ class Publisher:
         """See whether an engine that took nothing does so again."""
         if not self._took:
             with contextlib.suppress(EngineUnavailable):
-                await self.commit([Change("hub", "probe", b"")], ())
+                await self.commit([Change("hub", "probe", b"", blind=True)], ())
 
     def published(self, channel: str) -> int:
         """Give the offset of the last event of a channel that was fanned out."""
-        in_flight = self._in_flight.get(channel)
-        return self._engine.offset(channel) if in_flight is None else in_flight.published
+        return self._engine.offset(channel)
 
     async def commit(
         self,
         changes: Sequence[Change],
         events: Sequence[NewEvent],
-        apply: Callable[[], None] = lambda: None,
+        apply: Callable[[], None] | None = None,
+        *,
+        decided_at: int | None = None,
     ) -> None:
         """Store changes and events in one step, then publish the events.
 
@@ -83,8 +66,10 @@ class Publisher:
             events: What to store and publish.
             apply: Called once it is stored and before anybody hears of it: brings the hub's own state up to
                 date.
+            decided_at: See `Engine.commit`.
 
         Raises:
+            Conflict: Another hub was faster; decide again (`settled`).
             EngineUnavailable: Nothing was stored, nothing is published, ``apply`` was not called.
             ValueError: An event is longer than a frame may be; likewise.
         """
@@ -93,43 +78,21 @@ class Publisher:
                 raise ValueError(
                     f"{event.type} has {len(event.data)} bytes; {framing.MAX_ITEMS_BYTES} at most"
                 )
-        commit = _Commit(events)
-        self._enter(commit)
         try:
-            commit.offsets = await self._engine.commit((), changes, events)
-            self._took = True
-            apply()
+            await self._engine.commit((), changes, events, apply, decided_at=decided_at)
         except EngineUnavailable:
             self._took = False
             raise
-        finally:
-            commit.over = True
-            if not commit.offsets:
-                # Nothing to publish, nothing to wait for: an engine that is away may hold up an earlier one.
-                self._commits.remove(commit)
-                self._leave(commit)
-            self._publish_in_order()
+        self._took = True
 
-    def _enter(self, commit: _Commit) -> None:
-        self._commits.append(commit)
-        for event in commit.events:
-            in_flight = self._in_flight.get(event.channel)
-            if in_flight is None:
-                in_flight = self._in_flight[event.channel] = _InFlight(self._engine.offset(event.channel))
-            in_flight.events += 1
+    # What the engine tells
 
-    def _publish_in_order(self) -> None:
-        while self._commits and self._commits[0].over:
-            commit = self._commits.popleft()
-            for event, offset in zip(commit.events, commit.offsets, strict=True):
-                frame = framing.event_frame(event.type, event.data, event.channel, offset)
-                self._in_flight[event.channel].published = offset
-                self._fanout.publish(event.type, event.channel, frame)
-            self._leave(commit)
+    def changed_elsewhere(self, changes: Sequence[Change]) -> None:
+        """Bring this hub up to what another one has written."""
+        self.follow(changes)
 
-    def _leave(self, commit: _Commit) -> None:
-        for event in commit.events:
-            in_flight = self._in_flight[event.channel]
-            in_flight.events -= 1
-            if not in_flight.events:
-                del self._in_flight[event.channel]
+    def happened(self, events: Sequence[StoredEvent]) -> None:
+        """Publish what happened, here or elsewhere."""
+        for event in events:
+            frame = framing.event_frame(event.type, event.data, event.channel, event.offset)
+            self._fanout.publish(event.type, event.channel, frame)

@@ -7,7 +7,7 @@ ever ran twice at once.
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from qubix_tui.hub.access import Access, Identity
@@ -52,13 +52,19 @@ class Store(MemoryEngine):
         self.full = False
 
     async def commit(
-        self, preconditions: Sequence[Precondition], changes: Sequence[Change], events: Sequence[NewEvent]
+        self,
+        preconditions: Sequence[Precondition],
+        changes: Sequence[Change],
+        events: Sequence[NewEvent],
+        apply: Callable[[], None] | None = None,
+        *,
+        decided_at: int | None = None,
     ) -> list[int]:
         # A disk takes its time: others come in between.
         await asyncio.sleep(0)
         if self.full:
             raise EngineUnavailable("the disk is full")
-        offsets = await super().commit(preconditions, changes, events)
+        offsets = await super().commit(preconditions, changes, events, apply)
         self.published += events
         return offsets
 

@@ -1,7 +1,7 @@
 """Tokens and codes on a store: nothing is acknowledged before it is there, and what fails leaves nothing."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -30,12 +30,18 @@ class Store(MemoryEngine):
     failing = False
 
     async def commit(
-        self, preconditions: Sequence[Precondition], changes: Sequence[Change], events: Sequence[NewEvent]
+        self,
+        preconditions: Sequence[Precondition],
+        changes: Sequence[Change],
+        events: Sequence[NewEvent],
+        apply: Callable[[], None] | None = None,
+        *,
+        decided_at: int | None = None,
     ) -> list[int]:
         await asyncio.sleep(0)
         if self.failing:
             raise EngineUnavailable("the disk is full")
-        return await super().commit(preconditions, changes, events)
+        return await super().commit(preconditions, changes, events, apply)
 
 
 class FakeSession:

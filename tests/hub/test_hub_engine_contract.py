@@ -1,7 +1,7 @@
 """What any engine must keep. A new engine is added to `ENGINES` and has to pass as it is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from qubix_tui.hub.engine.base import (
     EngineUnavailable,
     NewEvent,
     Precondition,
+    StoredEvent,
 )
 from qubix_tui.hub.engine.local import LocalEngine
 from qubix_tui.hub.engine.memory import MemoryEngine
@@ -262,18 +263,73 @@ async def test_read_gives_the_keys_that_are_there(engine: Engine) -> None:
     assert await engine.read("never written", ["a"]) == {}
 
 
-async def test_latest_keeps_the_newest_value_of_each_subject(engine: Engine) -> None:
-    """A newer value replaces the older, None forgets it, and no offset moves."""
-    engine.latest("provider:a", "a", b"1")
-    engine.latest("provider:a", "a", b"2")
-    engine.latest("provider:b", "a", b"3")
-    assert engine.read_latest("provider:a", "a") == b"2"
-    assert engine.read_latest("provider:b", "a") == b"3"
-    assert engine.read_latest("provider:a", "b") is None
-    engine.latest("provider:a", "a", None)
-    engine.latest("provider:a", "never kept", None)
-    assert engine.read_latest("provider:a", "a") is None
-    assert engine.offset("provider:a") == 0
+class Told:
+    """A listener that writes down what it is told, and what the engine says at that moment."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.heard: list[tuple[str, int, int]] = []
+
+    def changed_elsewhere(self, changes: Sequence[Change]) -> None:
+        raise AssertionError("no other hub is here")
+
+    def happened(self, events: Sequence[StoredEvent]) -> None:
+        for told in events:
+            self.heard.append((told.channel, told.offset, self.engine.offset(told.channel)))
+
+    def apply(self, name: str) -> Callable[[], None]:
+        """What is to be called for a commit; writes down that it was."""
+        return lambda: self.heard.append((name, 0, 0))
+
+
+async def test_the_listener_is_told_of_each_commit_in_order_and_before_its_caller(
+    make_engine: EngineFactory, tmp_path: Path, clock: ManualClock
+) -> None:
+    """First what it changes, then its events, at which moment the channel's offset has moved."""
+    engine = make_engine(tmp_path, clock)
+    told = Told(engine)
+    engine.listen(told)
+    await engine.open()
+    try:
+        before = engine.position
+        commits = [
+            asyncio.ensure_future(engine.commit([], [], [event("a"), event("b")], told.apply("one"))),
+            asyncio.ensure_future(engine.commit([], [Change("t", "k", b"v")], [], told.apply("two"))),
+            asyncio.ensure_future(engine.commit([], [], [event("a")], told.apply("three"))),
+        ]
+        refused = asyncio.ensure_future(
+            engine.commit([Precondition("t", "k", b"other")], [], [event("a")], told.apply("never"))
+        )
+        await commits[0]
+        assert told.heard[:3] == [("one", 0, 0), ("a", 1, 1), ("b", 1, 1)]
+        await asyncio.gather(*commits)
+        with pytest.raises(Conflict):
+            await refused
+        assert told.heard[3:] == [("two", 0, 0), ("three", 0, 0), ("a", 2, 2)]
+        assert engine.position >= before
+    finally:
+        await engine.close()
+
+
+async def test_what_apply_raises_goes_to_its_caller(
+    make_engine: EngineFactory, tmp_path: Path, clock: ManualClock
+) -> None:
+    """It is stored and told of all the same, and the engine goes on."""
+    engine = make_engine(tmp_path, clock)
+    told = Told(engine)
+    engine.listen(told)
+    await engine.open()
+    try:
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await engine.commit([], [], [event("a")], fail)
+        assert await engine.commit([], [], [event("a")]) == [2]
+        assert told.heard == [("a", 1, 1), ("a", 2, 2)]
+    finally:
+        await engine.close()
 
 
 async def test_an_engine_that_is_not_open_refuses(

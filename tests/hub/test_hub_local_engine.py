@@ -60,11 +60,10 @@ async def refusal(path: Path) -> str:
 
 
 async def test_a_restart_keeps_offsets_events_tables_and_the_epoch(path: Path) -> None:
-    """What was committed is there for the next engine on the same file; latest values are not."""
+    """What was committed is there for the next engine on the same file."""
     async with opened(path) as engine:
         await engine.commit([], [Change("t", "a", b"1"), Change("t", "b", b"")], [NewEvent("x", "T", b"{}")])
         await append(engine, "x", b'{"n":2}')
-        engine.latest("x", "s", b"sample")
         epoch = engine.epoch
     async with opened(path) as engine:
         assert engine.epoch == epoch
@@ -73,7 +72,6 @@ async def test_a_restart_keeps_offsets_events_tables_and_the_epoch(path: Path) -
         assert replay.complete
         assert [(event.offset, event.type, event.data) for event in replay.events] == [(2, "T", b'{"n":2}')]
         assert await engine.load("t") == {"a": b"1", "b": b""}
-        assert engine.read_latest("x", "s") is None
         assert await append(engine, "x") == 3
 
 
@@ -302,14 +300,6 @@ async def test_a_forgotten_channel_starts_after_every_offset_that_was_forgotten(
         assert engine.offset("old") == forgotten
         assert not (await engine.replay("old", 2, limit=9)).complete
         assert await append(engine, "old") == forgotten + 1
-
-
-async def test_latest_values_are_bounded_in_number(path: Path) -> None:
-    """The value written longest ago goes first."""
-    engine = LocalEngine(path, max_channels=2)
-    for subject in ("a", "b", "a", "c"):
-        engine.latest("x", subject, subject.encode())
-    assert [engine.read_latest("x", subject) for subject in "abc"] == [b"a", None, b"c"]
 
 
 WRITER = """

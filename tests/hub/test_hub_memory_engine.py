@@ -45,14 +45,6 @@ async def test_all_events_together_are_bounded_in_bytes() -> None:
     assert [len((await engine.replay(channel, 0, limit=9)).events) for channel in "bc"] == [1, 1]
 
 
-async def test_latest_values_are_bounded_in_number() -> None:
-    """The value written longest ago goes first."""
-    engine = await opened(MemoryEngine(max_channels=2))
-    for subject in ("a", "b", "a", "c"):
-        engine.latest("x", subject, subject.encode())
-    assert [engine.read_latest("x", subject) for subject in "abc"] == [b"a", None, b"c"]
-
-
 async def test_a_forgotten_channel_starts_after_every_offset_that_was_forgotten() -> None:
     """Even when offsets are dropped none is ever given twice, and a reader from before is refused."""
     engine = await opened(MemoryEngine(max_channels=1))

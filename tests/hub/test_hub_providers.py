@@ -1,7 +1,7 @@
 """Providers over real sockets: registering, publishing, being replaced, leaving."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -398,12 +398,18 @@ class FailingEngine(MemoryEngine):
     failing = False
 
     async def commit(
-        self, preconditions: Sequence[Precondition], changes: Sequence[Change], events: Sequence[NewEvent]
+        self,
+        preconditions: Sequence[Precondition],
+        changes: Sequence[Change],
+        events: Sequence[NewEvent],
+        apply: Callable[[], None] | None = None,
+        *,
+        decided_at: int | None = None,
     ) -> list[int]:
         if self.failing:
             await asyncio.sleep(0)
             raise EngineUnavailable("the disk is full: make room in /var/lib/qubix")
-        return await super().commit(preconditions, changes, events)
+        return await super().commit(preconditions, changes, events, apply)
 
 
 async def test_what_the_store_does_not_take_did_not_happen(clock: ManualClock) -> None:

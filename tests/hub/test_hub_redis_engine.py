@@ -65,11 +65,10 @@ async def refusal(server: RedisServer) -> str:
 
 
 async def test_the_next_hub_finds_everything(server: RedisServer) -> None:
-    """Offsets, events, tables and the epoch outlive the hub; latest values do not."""
+    """Offsets, events, tables and the epoch outlive the hub."""
     async with opened(server) as engine:
         await engine.commit([], [Change("t", "a", b"1"), Change("t", "b", b"")], [NewEvent("x", "T", b"{}")])
         await append(engine, "x", b'{"n":2}')
-        engine.latest("x", "s", b"sample")
         epoch = engine.epoch
     async with opened(server) as engine:
         assert engine.epoch == epoch
@@ -77,7 +76,6 @@ async def test_the_next_hub_finds_everything(server: RedisServer) -> None:
         replay = await engine.replay("x", 1, limit=9)
         assert [(event.offset, event.type, event.data) for event in replay.events] == [(2, "T", b'{"n":2}')]
         assert await engine.load("t") == {"a": b"1", "b": b""}
-        assert engine.read_latest("x", "s") is None
         assert await append(engine, "x") == 3
 
 

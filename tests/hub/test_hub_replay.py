@@ -2,13 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import pytest
 
-from qubix_tui.hub.engine.base import Change, EngineUnavailable, NewEvent, Precondition, Replay
-from qubix_tui.hub.engine.memory import MemoryEngine
+from qubix_tui.hub.engine.base import EngineUnavailable, Replay
 from qubix_tui.protocol.tokens import Role
+from tests.hub.shared_store import SharedEngine, SharedStore
 from tests.hub.wire import Client, Running, running
 
 
@@ -111,11 +111,11 @@ async def test_three_thousand_providers_over_a_real_socket(hub: Running) -> None
         assert data["kind"] == "metrics"
 
 
-class LazyEngine(MemoryEngine):
+class LazyEngine(SharedEngine):
     """Takes its time for everything, as a disk does: at random, but repeatably."""
 
     def __init__(self, seed: int) -> None:
-        super().__init__()
+        super().__init__(SharedStore(), "a")
         self._random = random.Random(seed)
         self.failing_replays = 0
 
@@ -123,12 +123,11 @@ class LazyEngine(MemoryEngine):
         for _ in range(self._random.randrange(6)):
             await asyncio.sleep(0)
 
-    async def commit(
-        self, preconditions: Sequence[Precondition], changes: Sequence[Change], events: Sequence[NewEvent]
-    ) -> list[int]:
-        offsets = await super().commit(preconditions, changes, events)
-        await self._wait()
-        return offsets
+    def hear(self) -> None:
+        if self._random.randrange(3):
+            asyncio.get_running_loop().call_soon(self.hear)
+        else:
+            super().hear()
 
     async def replay(self, channel: str, since: int, *, limit: int) -> Replay:
         await self._wait()

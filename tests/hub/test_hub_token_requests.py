@@ -128,10 +128,16 @@ async def test_a_binding_and_its_registration_are_one_commit() -> None:
 
     class Watched(MemoryEngine):
         async def commit(
-            self, preconditions: Sequence[Precondition], changes: Sequence[Change], events: Sequence[NewEvent]
+            self,
+            preconditions: Sequence[Precondition],
+            changes: Sequence[Change],
+            events: Sequence[NewEvent],
+            apply: Callable[[], None] | None = None,
+            *,
+            decided_at: int | None = None,
         ) -> list[int]:
             commits.append({change.table for change in changes})
-            return await super().commit(preconditions, changes, events)
+            return await super().commit(preconditions, changes, events, apply)
 
     commits: list[set[str]] = []
     async with running(engine=Watched()) as hub, await hub.agent() as agent:

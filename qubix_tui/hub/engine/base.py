@@ -1,25 +1,42 @@
 """The interface of an engine: where state and the recoverable events of channels live.
 
 State and event are one step. `Engine.commit` is the one durable write; events are sent to subscribers, and
-requests acknowledged, only after it returns: else a crash could give one offset to two different events.
-`Engine.latest` is the separate path for metrics, which is never durable.
+requests acknowledged, only after it: else a crash could give one offset to two different events.
+
+Several hubs may share one engine (`qubix_tui.hub.engine.cluster`). All of them apply all commits in one
+order, and what a hub decides is checked against what the others have written meanwhile.
 
 An engine stores bytes and looks into none of them. What any engine must keep is written as a test suite,
 ``tests/hub/test_hub_engine_contract.py``.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
+from qubix_tui.hub.engine.cluster import Cluster
+
+T = TypeVar("T")
+
+ATTEMPTS: Final = 20
+"""How often something is decided anew because another hub was faster."""
+
 
 class Change(msgspec.Struct, frozen=True):
-    """One write to a table: the new value of a key, or None to delete it."""
+    """One write to a table.
+
+    Attributes:
+        table: Which.
+        key: Which row of it.
+        value: Its new value, or None to delete it.
+        blind: It is written whatever other hubs have written there meanwhile.
+    """
 
     table: str
     key: str
     value: bytes | None
+    blind: bool = False
 
 
 class Precondition(msgspec.Struct, frozen=True):
@@ -60,10 +77,10 @@ class Replay(msgspec.Struct, frozen=True):
 
 
 class Conflict(Exception):
-    """A precondition did not hold. Nothing was written.
+    """A precondition did not hold, or another hub was faster. Nothing was written.
 
     Args:
-        table: The table of the first precondition that did not hold.
+        table: The table of the first row that was not as expected.
         key: Its key.
     """
 
@@ -77,8 +94,52 @@ class EngineUnavailable(Exception):
     """The store can't be used now; the message says why and what to do."""
 
 
+class Listener(Protocol):
+    """Who is told of commits: of each once it is stored, in the one order that they have for all hubs."""
+
+    def changed_elsewhere(self, changes: Sequence[Change]) -> None:
+        """Another hub has written this. For a hub's own commits their ``apply`` is called in place of it."""
+        ...
+
+    def happened(self, events: Sequence[StoredEvent]) -> None:
+        """These are a commit's events, whoever's it was; called after what it changed is known."""
+        ...
+
+
+def tell(listener: Listener | None, apply: Callable[[], None] | None, events: Sequence[StoredEvent]) -> None:
+    """Bring a hub up to a commit of its own, and tell its listener what happened."""
+    try:
+        if apply is not None:
+            apply()
+    finally:
+        if listener is not None and events:
+            listener.happened(events)
+
+
+async def settled(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Decide and commit; and once more, from what is so then, where another hub was faster.
+
+    Args:
+        attempt: Decides and commits.
+
+    Raises:
+        EngineUnavailable: The store failed, or others were faster `ATTEMPTS` times.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            return await attempt()
+        except Conflict as conflict:
+            last = conflict
+    raise EngineUnavailable(f"other hubs change the same all the time ({last}); try again")
+
+
 class Engine(Protocol):
     """Tables of bytes, and channels of events with offsets. All calls are made from one event loop."""
+
+    @property
+    def cluster(self) -> Cluster:
+        """The hubs that share it."""
+        ...
 
     @property
     def epoch(self) -> str:
@@ -88,6 +149,15 @@ class Engine(Protocol):
     @property
     def available(self) -> bool:
         """Whether what is asked now is not refused for want of the store."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """How far the listener has been told of commits: it grows with each. Where one hub is alone, 0."""
+        ...
+
+    def listen(self, listener: Listener) -> None:
+        """Have somebody told of commits; once, before `open`."""
         ...
 
     async def open(self) -> None:
@@ -114,6 +184,9 @@ class Engine(Protocol):
         preconditions: Sequence[Precondition],
         changes: Sequence[Change],
         events: Sequence[NewEvent],
+        apply: Callable[[], None] | None = None,
+        *,
+        decided_at: int | None = None,
     ) -> list[int]:
         """Write all of it, or nothing. Commits take effect in the order in which they are called.
 
@@ -124,12 +197,17 @@ class Engine(Protocol):
             preconditions: What must be stored now; compared with the bytes, before any change.
             changes: Applied in this order.
             events: Appended to their channels in this order.
+            apply: Called once it is stored, in the order of all commits, before the listener hears of its
+                events: brings the hub's own state up to date.
+            decided_at: The `position` at which this was decided; by default that of now. A row that another
+                hub has written after it is a conflict, except for blind changes.
 
         Returns:
             One offset per event, in the order of ``events``.
 
         Raises:
-            Conflict: A precondition did not hold; nothing was written.
+            Conflict: A precondition did not hold, or another hub was faster; nothing was written. What that
+                one wrote has been applied here.
             EngineUnavailable: The store is not open, or failed; nothing was acknowledged.
         """
         ...
@@ -170,17 +248,9 @@ class Engine(Protocol):
         ...
 
     def offset(self, channel: str) -> int:
-        """Give the offset of a channel's newest event; 0 when there was none. It never goes back."""
+        """Give the offset of the newest event of a channel that the listener was told of; 0 for none."""
         ...
 
     def size(self) -> int | None:
         """Give the bytes that what is kept takes; None where that can't be told."""
-        ...
-
-    def latest(self, channel: str, subject: str, value: bytes | None) -> None:
-        """Keep the newest value of a subject (None forgets it). Never durable, never an event."""
-        ...
-
-    def read_latest(self, channel: str, subject: str) -> bytes | None:
-        """Give what `latest` last kept, None where there is nothing (any more)."""
         ...

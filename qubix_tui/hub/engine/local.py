@@ -16,9 +16,18 @@ from typing import TypeVar
 import msgspec
 
 from qubix_tui.hub.clock import Clock, SystemClock
-from qubix_tui.hub.engine.base import Change, EngineUnavailable, NewEvent, Precondition, Replay
+from qubix_tui.hub.engine.base import (
+    Change,
+    EngineUnavailable,
+    Listener,
+    NewEvent,
+    Precondition,
+    Replay,
+    StoredEvent,
+    tell,
+)
+from qubix_tui.hub.engine.cluster import Alone, Cluster
 from qubix_tui.hub.engine.database import Commit, Database, Limits
-from qubix_tui.hub.engine.latest import LatestValues
 
 T = TypeVar("T")
 
@@ -26,11 +35,28 @@ OFFSETS_PER_CHANNEL = 10
 """How many offsets are kept for each channel that may have history. One costs about 150 bytes of memory."""
 
 
-class _Write(msgspec.Struct, frozen=True):
-    """Commits of one turn of the event loop, each with the future that it resolves."""
+class _Waiter(msgspec.Struct, frozen=True):
+    """Who waits for a commit."""
 
-    commits: list[Commit]
-    futures: list["asyncio.Future[list[int]]"]
+    future: "asyncio.Future[list[int]]"
+    apply: Callable[[], None] | None
+    commit: Commit
+
+
+class _Write(msgspec.Struct, frozen=True):
+    """Commits of one turn of the event loop, and who waits for them."""
+
+    waiters: list[_Waiter]
+
+
+class _Untold:
+    """A channel with commits that the listener was not told of yet: how many events, and the last it was."""
+
+    __slots__ = ("events", "offset")
+
+    def __init__(self, offset: int) -> None:
+        self.events = 0
+        self.offset = offset
 
 
 class _Call(msgspec.Struct, frozen=True):
@@ -47,7 +73,7 @@ class LocalEngine:
         clock: Where ages come from (``time``).
         max_events: Events kept per channel.
         max_age: Seconds that an event is kept.
-        max_channels: Latest values kept, in memory; ten times as many offsets.
+        max_channels: A tenth of the channels whose offset is remembered.
         max_bytes: Size of the database beyond which the oldest events are dropped.
     """
 
@@ -69,10 +95,13 @@ class LocalEngine:
         )
         self._path, self._log_path = path, path.with_name(f"{path.name}-wal")
         self._database = Database(path, clock or SystemClock(), limits)
-        self._latest = LatestValues(max_channels)
+        self.cluster: Cluster = Alone()
+        self.position = 0
+        self._listener: Listener | None = None
+        self._untold: dict[str, _Untold] = {}
         self._thread: threading.Thread | None = None
         self._queue: SimpleQueue[_Write | _Call | None] = SimpleQueue()
-        self._turn = _Write([], [])
+        self._turn = _Write([])
 
     @property
     def epoch(self) -> str:
@@ -83,6 +112,10 @@ class LocalEngine:
     def available(self) -> bool:
         """Whether it is open; see `Engine.available`."""
         return self._thread is not None
+
+    def listen(self, listener: Listener) -> None:
+        """Have somebody told of commits; see `Engine.listen`."""
+        self._listener = listener
 
     async def open(self) -> None:
         """Make the store ready.
@@ -123,15 +156,23 @@ class LocalEngine:
         preconditions: Sequence[Precondition],
         changes: Sequence[Change],
         events: Sequence[NewEvent],
+        apply: Callable[[], None] | None = None,
+        *,
+        decided_at: int | None = None,  # noqa: ARG002 - nobody else writes here
     ) -> list[int]:
         """Write all of it, or nothing; see `Engine.commit`."""
         self._check_open()
         loop = asyncio.get_running_loop()
-        if not self._turn.commits:
+        if not self._turn.waiters:
             loop.call_soon(self._hand_over)
         future: asyncio.Future[list[int]] = loop.create_future()
-        self._turn.commits.append(Commit(tuple(preconditions), tuple(changes), tuple(events)))
-        self._turn.futures.append(future)
+        commit = Commit(tuple(preconditions), tuple(changes), tuple(events))
+        for event in commit.events:
+            untold = self._untold.get(event.channel)
+            if untold is None:
+                untold = self._untold[event.channel] = _Untold(self._database.offset(event.channel))
+            untold.events += 1
+        self._turn.waiters.append(_Waiter(future, apply, commit))
         return await future
 
     async def load(self, table: str, *, prefix: str = "") -> dict[str, bytes]:
@@ -147,8 +188,9 @@ class LocalEngine:
         return await self._call(lambda: self._database.replay(channel, since, limit))
 
     def offset(self, channel: str) -> int:
-        """Give the offset of a channel's newest event; see `Engine.offset`."""
-        return self._database.offset(channel)
+        """Give the offset of the newest event that the listener was told of; see `Engine.offset`."""
+        untold = self._untold.get(channel)
+        return self._database.offset(channel) if untold is None else untold.offset
 
     def size(self) -> int | None:
         """Give the bytes of the database's files; see `Engine.size`."""
@@ -157,22 +199,14 @@ class LocalEngine:
         except FileNotFoundError:  # not open
             return None
 
-    def latest(self, channel: str, subject: str, value: bytes | None) -> None:
-        """Keep the newest value of a subject (None forgets it); see `Engine.latest`."""
-        self._latest.put(channel, subject, value)
-
-    def read_latest(self, channel: str, subject: str) -> bytes | None:
-        """Give what `latest` last kept; see `Engine.read_latest`."""
-        return self._latest.get(channel, subject)
-
     def _check_open(self) -> None:
         if self._thread is None:
             raise EngineUnavailable("the store is not open; the hub is starting or stopping, try again")
 
     def _hand_over(self) -> None:
         """Give the thread what was committed in this turn of the event loop."""
-        turn, self._turn = self._turn, _Write([], [])
-        if turn.commits:
+        turn, self._turn = self._turn, _Write([])
+        if turn.waiters:
             self._queue.put(turn)
 
     def _call(self, function: Callable[[], T]) -> "asyncio.Future[T]":
@@ -186,9 +220,9 @@ class LocalEngine:
             try:
                 result = function()
             except Exception as error:  # noqa: BLE001 - it goes to who asked
-                loop.call_soon_threadsafe(_fail, [future], error)
+                loop.call_soon_threadsafe(_resolve, future, error)
             else:
-                loop.call_soon_threadsafe(_resolve, [future], [result])
+                loop.call_soon_threadsafe(_resolve, future, result)
 
         self._queue.put(_Call(run))
         return future
@@ -196,41 +230,61 @@ class LocalEngine:
     def _work(self, queue: "SimpleQueue[_Write | _Call | None]", loop: asyncio.AbstractEventLoop) -> None:
         """What the thread does: everything in order, all writes in a row as one transaction."""
         while True:
-            writes = _Write([], [])
+            waiters: list[_Waiter] = []
             item = queue.get()
             while isinstance(item, _Write):
-                writes.commits.extend(item.commits)
-                writes.futures.extend(item.futures)
+                waiters += item.waiters
                 try:
                     item = queue.get_nowait()
                 except Empty:
                     break
-            if writes.commits:
-                self._write(writes, loop)
+            if waiters:
+                self._write(waiters, loop)
             if item is None:
                 return
             if isinstance(item, _Call):
                 item.run()
 
-    def _write(self, writes: _Write, loop: asyncio.AbstractEventLoop) -> None:
+    def _write(self, waiters: list[_Waiter], loop: asyncio.AbstractEventLoop) -> None:
+        results: Sequence[list[int] | Exception]
         try:
-            results = self._database.write(writes.commits)
+            results = self._database.write([waiter.commit for waiter in waiters])
         except Exception as error:  # noqa: BLE001 - it goes to all who asked
-            loop.call_soon_threadsafe(_fail, writes.futures, error)
-        else:
-            loop.call_soon_threadsafe(_resolve, writes.futures, results)
+            results = [error] * len(waiters)
+        loop.call_soon_threadsafe(self._tell, waiters, results)
+
+    def _tell(self, waiters: list[_Waiter], results: Sequence[list[int] | Exception]) -> None:
+        """Tell the listener of commits, in their order, and then whoever waits for them."""
+        for waiter, result in zip(waiters, results, strict=True):
+            told = result
+            if not isinstance(result, Exception):
+                events = [
+                    StoredEvent(offset, event.channel, event.type, event.data)
+                    for event, offset in zip(waiter.commit.events, result, strict=True)
+                ]
+                for event in events:
+                    self._untold[event.channel].offset = event.offset
+                try:
+                    tell(self._listener, waiter.apply, events)
+                except Exception as error:  # noqa: BLE001 - likewise
+                    told = error
+            self._settle(waiter.commit.events)
+            _resolve(waiter.future, told)
+
+    def _settle(self, events: Sequence[NewEvent]) -> None:
+        """Take events off those that the listener was not told of."""
+        for event in events:
+            untold = self._untold[event.channel]
+            untold.events -= 1
+            if not untold.events:
+                del self._untold[event.channel]
 
 
-def _resolve(futures: "Sequence[asyncio.Future[T]]", results: Sequence[T | Exception]) -> None:
-    """Give everyone their result; who no longer waits has none."""
-    for future, result in zip(futures, results, strict=True):
-        if future.done():
-            continue
-        if isinstance(result, Exception):
-            future.set_exception(result)
-        else:
-            future.set_result(result)
-
-
-def _fail(futures: "Sequence[asyncio.Future[T]]", error: Exception) -> None:
-    _resolve(futures, [error] * len(futures))
+def _resolve(future: "asyncio.Future[T]", result: T | Exception) -> None:
+    """Give somebody their result, if they still wait."""
+    if future.done():
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

@@ -1,8 +1,7 @@
 """The engine without a disk: everything is gone when the process ends, and the epoch with it.
 
-Bounded whatever comes: history per channel by count and age, over all channels by number and bytes, latest
-values by number. What is dropped first is always what was used longest ago. Tables are as large as what the
-hub writes there.
+Bounded whatever comes: history per channel by count and age, over all channels by number and bytes. What is
+dropped first is always what was used longest ago. Tables are as large as what the hub writes there.
 
 Offsets outlive the history they number, so that a channel whose history was dropped goes on where it was.
 Even those are forgotten in the end (a channel per job would grow for ever): a channel that nobody remembers
@@ -13,7 +12,7 @@ that its replay is not complete; it can't be handed another event under an offse
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -22,12 +21,14 @@ from qubix_tui.hub.engine.base import (
     Change,
     Conflict,
     EngineUnavailable,
+    Listener,
     NewEvent,
     Precondition,
     Replay,
     StoredEvent,
+    tell,
 )
-from qubix_tui.hub.engine.latest import LatestValues
+from qubix_tui.hub.engine.cluster import Alone, Cluster
 
 OFFSETS_PER_CHANNEL = 10
 """How many offsets are kept for each channel that may have history. One costs about 150 bytes."""
@@ -45,7 +46,7 @@ class MemoryEngine:
         clock: Where ages come from (``monotonic``).
         max_events: Events kept per channel.
         max_age: Seconds that an event is kept.
-        max_channels: Channels with history, and latest values, that are kept.
+        max_channels: Channels with history that is kept.
         max_bytes: Size of all events' ``data`` together that is kept.
     """
 
@@ -59,6 +60,8 @@ class MemoryEngine:
         max_bytes: int = 256 * 1024 * 1024,
     ) -> None:
         self.epoch = secrets.token_hex(8)
+        self.cluster: Cluster = Alone()
+        self.position = 0
         self._clock = clock or SystemClock()
         self._max_events = max_events
         self._max_age = max_age
@@ -69,7 +72,7 @@ class MemoryEngine:
         # Both are in order of last use, oldest first. A channel in _history has at least one event.
         self._history: dict[str, deque[_Entry]] = {}
         self._offsets: dict[str, int] = {}
-        self._latest = LatestValues(max_channels)
+        self._listener: Listener | None = None
         self._forgotten_offset = 0
         self._bytes = 0
 
@@ -77,6 +80,10 @@ class MemoryEngine:
     def available(self) -> bool:
         """Whether it is open; see `Engine.available`."""
         return self._opened
+
+    def listen(self, listener: Listener) -> None:
+        """Have somebody told of commits; see `Engine.listen`."""
+        self._listener = listener
 
     async def open(self) -> None:
         """Make the store ready."""
@@ -96,6 +103,9 @@ class MemoryEngine:
         preconditions: Sequence[Precondition],
         changes: Sequence[Change],
         events: Sequence[NewEvent],
+        apply: Callable[[], None] | None = None,
+        *,
+        decided_at: int | None = None,  # noqa: ARG002 - nobody else writes here
     ) -> list[int]:
         """Write all of it, or nothing; see `Engine.commit`."""
         self._check_open()
@@ -108,9 +118,10 @@ class MemoryEngine:
                 table.pop(change.key, None)
             else:
                 table[change.key] = change.value
-        offsets = [self._append(event) for event in events]
+        stored = [self._append(event) for event in events]
         self._drop_excess()
-        return offsets
+        tell(self._listener, apply, stored)
+        return [event.offset for event in stored]
 
     async def load(self, table: str, *, prefix: str = "") -> dict[str, bytes]:
         """Give the keys of a table with their values; see `Engine.load`."""
@@ -144,19 +155,11 @@ class MemoryEngine:
         """Give the bytes of all events that are kept; see `Engine.size`."""
         return self._bytes
 
-    def latest(self, channel: str, subject: str, value: bytes | None) -> None:
-        """Keep the newest value of a subject (None forgets it); see `Engine.latest`."""
-        self._latest.put(channel, subject, value)
-
-    def read_latest(self, channel: str, subject: str) -> bytes | None:
-        """Give what `latest` last kept; see `Engine.read_latest`."""
-        return self._latest.get(channel, subject)
-
     def _check_open(self) -> None:
         if not self._opened:
             raise EngineUnavailable("the store is not open; the hub is starting or stopping, try again")
 
-    def _append(self, new: NewEvent) -> int:
+    def _append(self, new: NewEvent) -> StoredEvent:
         channel = new.channel
         offset = self.offset(channel) + 1
         self._offsets.pop(channel, None)
@@ -165,13 +168,12 @@ class MemoryEngine:
         if entries is None:
             entries = deque()
         self._history[channel] = entries
-        entries.append(
-            _Entry(self._clock.monotonic(), StoredEvent(offset, channel, new.type, new.data)),
-        )
+        stored = StoredEvent(offset, channel, new.type, new.data)
+        entries.append(_Entry(self._clock.monotonic(), stored))
         self._bytes += len(new.data)
         if len(entries) > self._max_events:
             self._drop_first(entries)
-        return offset
+        return stored
 
     def _drop_excess(self) -> None:
         """Bring everything back within its bounds, oldest first."""

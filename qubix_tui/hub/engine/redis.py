@@ -6,13 +6,13 @@ talks to Redis, and says what becomes of a commit when that goes away; the scrip
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from qubix_tui.hub.clock import Clock, SystemClock
 from qubix_tui.hub.engine import redis_scripts as scripts
-from qubix_tui.hub.engine.base import Change, NewEvent, Precondition, Replay, StoredEvent
-from qubix_tui.hub.engine.latest import LatestValues
+from qubix_tui.hub.engine.base import Change, Listener, NewEvent, Precondition, Replay, StoredEvent, tell
+from qubix_tui.hub.engine.cluster import Alone, Cluster
 from qubix_tui.hub.engine.redis_address import RedisAddress
 from qubix_tui.hub.engine.redis_commits import Done, PendingCommit
 from qubix_tui.hub.engine.redis_pipe import Bounds, RedisPipe
@@ -35,7 +35,7 @@ class RedisEngine:
         clock: Where ages come from (``time``).
         max_events: Events kept per channel; a few more lie there until they are trimmed.
         max_age: Seconds that an event is kept.
-        max_channels: Latest values kept, in memory; ten times as many offsets.
+        max_channels: A tenth of the channels whose offset is remembered.
         prefix: What all its keys begin with.
     """
 
@@ -60,7 +60,9 @@ class RedisEngine:
             max_offsets=max_channels * OFFSETS_PER_CHANNEL,
         )
         self._pipe = RedisPipe(address, prefix=prefix, bounds=bounds, done=self._committed)
-        self._latest = LatestValues(max_channels)
+        self.cluster: Cluster = Alone()
+        self.position = 0
+        self._listener: Listener | None = None
         self._offsets: dict[str, int] = {}
         self._forgotten_offset = 0
 
@@ -68,6 +70,10 @@ class RedisEngine:
     def available(self) -> bool:
         """Whether Redis answered when it was last asked; see `Engine.available`."""
         return self._pipe.trouble is None
+
+    def listen(self, listener: Listener) -> None:
+        """Have somebody told of commits; see `Engine.listen`."""
+        self._listener = listener
 
     async def open(self) -> None:
         """Connect, take the store for this hub, and read the offsets.
@@ -100,11 +106,14 @@ class RedisEngine:
         preconditions: Sequence[Precondition],
         changes: Sequence[Change],
         events: Sequence[NewEvent],
+        apply: Callable[[], None] | None = None,
+        *,
+        decided_at: int | None = None,  # noqa: ARG002 - nobody else writes here
     ) -> list[int]:
         """Write all of it, or nothing; see `Engine.commit`."""
         future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         now = self._clock.time()
-        return await self._pipe.write(PendingCommit(preconditions, changes, events, now, future))
+        return await self._pipe.write(PendingCommit(preconditions, changes, events, now, future, apply))
 
     async def load(self, table: str, *, prefix: str = "") -> dict[str, bytes]:
         """Give the keys of a table with their values; see `Engine.load`."""
@@ -154,20 +163,15 @@ class RedisEngine:
         """Redis does not tell what a part of its keys takes; see `Engine.size`."""
         return None
 
-    def latest(self, channel: str, subject: str, value: bytes | None) -> None:
-        """Keep the newest value of a subject (None forgets it); see `Engine.latest`."""
-        self._latest.put(channel, subject, value)
-
-    def read_latest(self, channel: str, subject: str) -> bytes | None:
-        """Give what `latest` last kept; see `Engine.read_latest`."""
-        return self._latest.get(channel, subject)
-
     def _committed(self, commit: PendingCommit, done: Done) -> None:
         self._forgotten_offset = done.forgotten
+        events: list[StoredEvent] = []
         for event, offset in zip(commit.events, done.offsets, strict=True):
             self._offsets[event.channel] = offset
+            events.append(StoredEvent(offset, event.channel, event.type, event.data))
         for channel in done.names:
             self._offsets.pop(channel, None)
+        tell(self._listener, commit.apply, events)
 
     async def _read_offsets(self) -> None:
         cursor: bytes | int = 0

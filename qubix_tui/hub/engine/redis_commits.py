@@ -6,7 +6,7 @@ second still has it: what it had acknowledged is written once more, as it was, b
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -29,6 +29,7 @@ class PendingCommit:
         events: Likewise.
         now: When it was asked for (seconds since the epoch).
         future: Whoever waits.
+        apply: See `Engine.commit`.
 
     Raises:
         ValueError: It holds what no store takes, such as half a surrogate pair.
@@ -36,6 +37,7 @@ class PendingCommit:
 
     __slots__ = (
         "acknowledged_at",
+        "apply",
         "body",
         "events",
         "future",
@@ -54,11 +56,13 @@ class PendingCommit:
         events: Sequence[NewEvent],
         now: float,
         future: "asyncio.Future[list[int]]",
+        apply: Callable[[], None] | None = None,
     ) -> None:
         self.preconditions = tuple(preconditions)
         self.events = tuple(events)
         self.now = round(now * 1000)
         self.future = future
+        self.apply = apply
         self.grows = bool(events) or any(change.value is not None for change in changes)
         self.body: list[bytes | int] = [
             len(preconditions),

@@ -295,14 +295,18 @@ class RedisPipe:
 
     def _settle_commit(self, commit: PendingCommit, packed: bytes) -> None:
         result = parse_result(packed, commit)
+        failure: Exception | None = result if isinstance(result, Conflict) else None
         if isinstance(result, Done):
-            self._done(commit, result)
             self._journal.add(commit, result.offsets, asyncio.get_running_loop().time())
+            try:
+                self._done(commit, result)
+            except Exception as error:  # noqa: BLE001 - it goes to who asked
+                failure = error
         if commit.future.done():
             return
-        if isinstance(result, Conflict):
-            commit.future.set_exception(result)
-        else:
+        if failure is not None:
+            commit.future.set_exception(failure)
+        elif isinstance(result, Done):
             commit.future.set_result(result.offsets)
 
     # Away, and back
