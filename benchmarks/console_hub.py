@@ -92,7 +92,7 @@ async def main(count: int) -> None:
             for entry, samples in fleet[number % SLICES :: SLICES]:
                 providers.heard(entry)
                 if going:
-                    providers.publish_metrics(entry, *next(samples))
+                    providers.samples.take(entry, *next(samples))
             await asyncio.sleep(max(0.001, 1 / SLICES - (time.monotonic() - began)))
 
     publishing = asyncio.create_task(publish())

@@ -61,7 +61,7 @@ class Broadcasts:
             ValueError: It is too long for a frame.
         """
         services = self.services
-        services.providers.fan_out_metrics(
+        services.providers.samples.fan_out(
             channels.provider_channel(provider_id), provider_id, metrics, services.clock.time()
         )
 

@@ -258,7 +258,7 @@ def hub_stats(session: Conversation, request: Request) -> None:
 
 def publish_metrics(session: Conversation, request: Request) -> None:
     """Take a sample of the connection's provider."""
-    session.services.providers.publish_metrics(
+    session.services.providers.samples.take(
         registered_entry(session, request.type), request.data, session.raw
     )
 

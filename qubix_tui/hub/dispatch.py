@@ -110,7 +110,7 @@ class Dispatcher:
         services = self._session.services
         services.telemetry.messages_received[events.GPU_METRICS_UPDATE] += 1
         try:
-            services.providers.publish_metrics(entry, sample, message)
+            services.providers.samples.take(entry, sample, message)
         except ProtocolError as error:
             self._refuse(error, None)
         return True

@@ -21,8 +21,7 @@ MAX_RECORD_BYTES = 48 * 1024
 PROVIDERS_TABLE: Final = "providers"
 
 SIMULATED_TABLE: Final = "simulated"
-"""The ids of simulated providers, and nothing else of them: a hub that was killed has to take back, when it
-starts again, what it once told of them."""
+"""The simulated ones: gone with the hub that had their connections, which may have had no time to say so."""
 
 SPEC_MEMBERS: Final = ProviderSpec.__struct_fields__
 """What a provider says of itself."""
@@ -33,6 +32,11 @@ class StoredProvider(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     provider: Provider
     session: int
+    node: str | None = None
+    """The hub that it registered at last, among those that share a store; None once that has seen its
+    connection end."""
+    instance: str | None = None
+    """Of the agent that registered last."""
     paused: bool = False
     reason: str | None = None
 
@@ -48,7 +52,6 @@ class Entry:
         "heard",
         "heard_here",
         "id",
-        "instance",
         "metrics",
         "metrics_at",
         "sample",
@@ -62,12 +65,10 @@ class Entry:
         self.stored = stored
         self.encoded_size = encoded_size
         """Bytes of the record as JSON, at the most."""
-        self.instance: str | None = None
-        """Of the agent that registered last; None when that was before the hub's start."""
         self.session_open = False
-        """Whether the connection that registered last is open."""
+        """Whether the connection that registered last is open, and this hub's."""
         self.heard = clock.monotonic()
-        """When it was last heard (monotonic)."""
+        """When it was last heard here, or its hub was found gone (monotonic)."""
         self.heard_here = False
         """Whether that was since the hub's start."""
         self.metrics: Metrics | None = None
@@ -187,9 +188,8 @@ def make_outcome(stored: StoredProvider, published: Sequence[NewEvent]) -> Outco
 
 def change_of(provider: Provider, stored: StoredProvider | None) -> Change:
     """Give what is to be written for a provider: its record, or None when it is to be no more."""
-    if provider.simulated:
-        return Change(SIMULATED_TABLE, provider.id, None if stored is None else b"")
-    return Change(PROVIDERS_TABLE, provider.id, None if stored is None else codec.encode_record(stored))
+    table = SIMULATED_TABLE if provider.simulated else PROVIDERS_TABLE
+    return Change(table, provider.id, None if stored is None else codec.encode_record(stored))
 
 
 def removed_event(provider_id: str) -> NewEvent:

@@ -1,8 +1,8 @@
 """What the registry decides, done: stored, published, and told to the connections it concerns.
 
 Whatever may change a provider's record happens in turn for that provider: decide, commit, apply, with nothing
-of the same provider in between. Samples and signs of life change no record and wait for nobody, unless one
-ends a silence.
+of the same provider in between. Where another hub was faster, it is decided anew. Samples and signs of life
+change no record and wait for nobody, unless one ends a silence.
 """
 
 import contextlib
@@ -11,12 +11,11 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from qubix_tui.hub import framing
 from qubix_tui.hub.access import Access, Identity
 from qubix_tui.hub.backfill import Backfill
 from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.duplicates import REASON, Duplicates
-from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable, NewEvent
+from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable, NewEvent, settled
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.history import History
 from qubix_tui.hub.keyed_locks import KeyedLocks
@@ -25,25 +24,20 @@ from qubix_tui.hub.provider_state import (
     SIMULATED_TABLE,
     Entry,
     Outcome,
+    StoredProvider,
     removed_event,
     status_events,
 )
 from qubix_tui.hub.publisher import Publisher
 from qubix_tui.hub.registry import DuplicateIdentity, Registry
-from qubix_tui.protocol import codec, events
+from qubix_tui.hub.samples import Samples
+from qubix_tui.protocol import events
 from qubix_tui.protocol.errors import CloseCode, ErrorCode, ProtocolError
-from qubix_tui.protocol.records import MAX_GPU_PROCESSES, Metrics
-from qubix_tui.protocol.requests import PublishMetrics, Register, SetStatus
+from qubix_tui.protocol.requests import Register, SetStatus
 from qubix_tui.protocol.types import RequestId, Wire, to_timestamp
-
-MAX_METRICS_BYTES = 60 * 1024
-"""A sample as it is sent on, every unknown member spelled out."""
 
 SWEEP_BATCH = 200
 """Providers whose silence is dealt with in one commit."""
-
-_GPU_BYTES = 1_900 + 100 * MAX_GPU_PROCESSES
-"""What a GPU of a sample, with its processes, may grow by when it is sent on: nulls, numbers written out."""
 
 _logger = logging.getLogger("qubix.hub.providers")
 
@@ -106,6 +100,7 @@ class Providers:
         self._turns = KeyedLocks()
         self._duplicates = Duplicates(clock)
         self._backfill = Backfill(clock, registry, history, fanout)
+        self.samples = Samples(registry, history, self._backfill, fanout, clock)
         self._connections: dict[str, ProviderConnection] = {}
 
     async def load(self) -> None:
@@ -116,13 +111,38 @@ class Providers:
             ProtocolError: It is not what a hub has written.
         """
         self.registry.load((await self._engine.load(PROVIDERS_TABLE)).values())
-        # Simulated ones are gone with the hub that had their connections; it may have had no time to say so.
-        gone = await self._engine.load(SIMULATED_TABLE)
-        if gone:
+        simulated = await self._engine.load(SIMULATED_TABLE)
+        if self._engine.cluster.node is not None:
+            # Their hub may be alive, or they are on the way from one that has just ended to this one.
+            self.registry.load(simulated.values())
+        elif simulated:
+            gone = simulated.keys()
             await self._publisher.commit(
                 [Change(SIMULATED_TABLE, provider_id, None) for provider_id in gone],
                 [removed_event(provider_id) for provider_id in gone],
             )
+
+    def follow(self, changes: Sequence[Change]) -> None:
+        """Know what another hub has written; a connection whose provider it has now is ended.
+
+        Raises:
+            ProtocolError: It is not what a hub has written.
+        """
+        for change in changes:
+            if change.table in {PROVIDERS_TABLE, SIMULATED_TABLE}:
+                entry = self.registry.follow(change.key, change.value)
+                if change.value is None and entry is not None:
+                    self.history.forget(entry.id)
+                self._give_up(change.key)
+
+    def _give_up(self, provider_id: str) -> None:
+        """End the connection of a provider that is another hub's now, or no more."""
+        connection, entry = self._connections.get(provider_id), self.registry.get(provider_id)
+        if connection is None or (entry is not None and entry.stored.node == self._engine.cluster.node):
+            return
+        del self._connections[provider_id]
+        connection.entry = None
+        connection.end(CloseCode.REPLACED, "replaced by a newer session of this provider")
 
     async def register(self, connection: ProviderConnection, request: Register) -> events.Registered:
         """Make a connection the one that a provider publishes over.
@@ -139,31 +159,37 @@ class Providers:
                 field="data.workerId",
             )
         async with self._turns.of(provider_id):
-            current = self._connections.get(provider_id)
-            try:
-                outcome = self.registry.register(request, same_connection=current is connection)
-            except DuplicateIdentity:
-                # Who shows another token is no clone, and does not get to worry anybody.
-                is_clone = self._access.tokens.owner(provider_id) == connection.identity.token_id
-                if is_clone and self._duplicates.seen(provider_id):
-                    await self._tell_standing([(provider_id, REASON)])
-                raise
-            identity = self._access.bind_provider(connection.identity, request.worker_id, provider_id)
-            tokens, token_id = self._access.tokens, identity.token_id
-            bound = [tokens.change(token_id)] if token_id and tokens.is_unsaved(token_id) else []
-            await self._publisher.commit(
-                [*outcome.changes, *bound],
-                outcome.events,
-                lambda: self._take_over(connection, identity, outcome, request),
-            )
+            stored = await settled(lambda: self._register(connection, provider_id, request))
         if not connection.is_open:
             self.disconnected(connection, goodbye=False)
-        assert outcome.stored is not None
         return events.Registered(
             provider_id=provider_id,
-            session=outcome.stored.session,
+            session=stored.session,
             last_sample_seconds_ago=self._backfill.missing_since(provider_id),
         )
+
+    async def _register(
+        self, connection: ProviderConnection, provider_id: str, request: Register
+    ) -> StoredProvider:
+        current = self._connections.get(provider_id)
+        try:
+            outcome = self.registry.register(request, same_connection=current is connection)
+        except DuplicateIdentity:
+            # Who shows another token is no clone, and does not get to worry anybody.
+            is_clone = self._access.tokens.owner(provider_id) == connection.identity.token_id
+            if is_clone and self._duplicates.seen(provider_id):
+                await self._tell_standing([(provider_id, REASON)])
+            raise
+        identity = self._access.bind_provider(connection.identity, request.worker_id, provider_id)
+        tokens, token_id = self._access.tokens, identity.token_id
+        bound = [tokens.change(token_id)] if token_id and tokens.is_unsaved(token_id) else []
+        await self._publisher.commit(
+            [*outcome.changes, *bound],
+            outcome.events,
+            lambda: self._take_over(connection, identity, outcome),
+        )
+        assert outcome.stored is not None
+        return outcome.stored
 
     def turn(self, provider_id: str) -> AbstractAsyncContextManager[None]:
         """Wait for a provider's turn: within it nobody else decides anything about that provider."""
@@ -187,6 +213,8 @@ class Providers:
         self.registry.disconnected(entry)
         if goodbye or entry.stored.provider.simulated:
             self._spawn(self._change(entry, self.registry.goodbye))
+        elif self._engine.cluster.node is not None:
+            self._spawn(self._change(entry, self.registry.left))
 
     def heard(self, entry: Entry) -> None:
         """Note a sign of life, and bring a provider back that was taken for gone."""
@@ -201,10 +229,14 @@ class Providers:
         Raises:
             EngineUnavailable: The store did not take it.
         """
-        async with self._turns.of(entry.id):
+
+        async def attempt() -> None:
             outcome = self.registry.set_status(entry, request)
             if outcome is not None:
                 await self._commit(outcome)
+
+        async with self._turns.of(entry.id):
+            await settled(attempt)
 
     async def remove(self, provider_id: str, note: Sequence[Change] = ()) -> None:
         """Forget a provider.
@@ -218,43 +250,7 @@ class Providers:
             EngineUnavailable: The store did not take it.
         """
         async with self._turns.of(provider_id):
-            await self._commit(self.registry.remove(provider_id), note)
-
-    def publish_metrics(self, entry: Entry, request: PublishMetrics, raw: bytes) -> None:
-        """Take a provider's sample, and publish it to whoever listens.
-
-        Args:
-            entry: The provider.
-            request: The sample.
-            raw: The message that it came in.
-
-        Raises:
-            ProtocolError: ``too_large``: sent on, it would not fit into a frame.
-        """
-        metrics = request.metrics
-        if len(raw) + _GPU_BYTES * (len(metrics.gpus) + 1) > MAX_METRICS_BYTES:
-            self._check_size(metrics)
-        if request.late:
-            age = request.age_seconds
-            self.history.record(entry.id, self._clock.time(), metrics, late=True, age=age)
-            self._backfill.filled(entry.id)
-            return
-        self.registry.sampled(entry, metrics)
-        self.history.record(entry.id, entry.metrics_at, metrics)
-        if self._fanout.is_heard(entry.channel):
-            self.fan_out_metrics(entry.channel, entry.id, metrics, entry.metrics_at)
-
-    def fan_out_metrics(self, channel: str, provider_id: str, metrics: object, received: float) -> None:
-        """Publish a sample, whoever it is of.
-
-        Raises:
-            ValueError: It does not fit into a frame.
-        """
-        data = codec.encode_record(
-            {"providerId": provider_id, "metrics": metrics, "timestamp": to_timestamp(received)}
-        )
-        frame = framing.event_frame(events.GPU_METRICS_UPDATE, data, channel)
-        self._fanout.publish(events.GPU_METRICS_UPDATE, channel, frame, subject=channel)
+            await settled(lambda: self._commit(self.registry.remove(provider_id), note))
 
     def stalled(self, seconds: float) -> None:
         """The hub itself was held up until now: nobody's silence counts, and what it missed is asked for."""
@@ -267,6 +263,7 @@ class Providers:
     async def sweep(self) -> None:
         """Deal with the providers that have been silent too long, and with a store that has failed."""
         await self._publisher.probe()
+        self.registry.note_nodes()
         self._backfill.show()
         await self._tell_standing([(gone, None) for gone in self._duplicates.take_gone()])
         overdue = [entry for entry in self.registry.overdue() if not self._turns.is_taken(entry.id)]
@@ -287,22 +284,13 @@ class Providers:
 
     async def _sweep_batch(self, batch: list[Entry]) -> None:
         async with contextlib.AsyncExitStack() as turns:
-            outcomes: list[Outcome] = []
+            in_turn: list[Entry] = []
             for entry in batch:
                 # Another batch's commit may have given time for it to be removed, or to come back.
-                if self._turns.is_taken(entry.id) or self.registry.get(entry.id) is not entry:
-                    continue
-                await turns.enter_async_context(self._turns.of(entry.id))
-                outcome = self.registry.refresh(entry)
-                if outcome is not None:
-                    outcomes.append(outcome)
-            if not outcomes:
-                return
-            await self._publisher.commit(
-                [change for outcome in outcomes for change in outcome.changes],
-                [event for outcome in outcomes for event in outcome.events],
-                lambda: self._apply_all(outcomes),
-            )
+                if not self._turns.is_taken(entry.id):
+                    await turns.enter_async_context(self._turns.of(entry.id))
+                    in_turn.append(entry)
+            outcomes = await settled(lambda: self._refresh_all(in_turn))
         for outcome in outcomes:
             if outcome.stored is not None:
                 _logger.info(
@@ -312,14 +300,29 @@ class Providers:
                     extra={"provider": outcome.provider_id},
                 )
 
+    async def _refresh_all(self, entries: Sequence[Entry]) -> list[Outcome]:
+        known = (entry for entry in entries if self.registry.get(entry.id) is entry)
+        decided = (self.registry.refresh(entry) for entry in known)
+        outcomes = [outcome for outcome in decided if outcome is not None]
+        if outcomes:
+            await self._publisher.commit(
+                [change for outcome in outcomes for change in outcome.changes],
+                [event for outcome in outcomes for event in outcome.events],
+                lambda: self._apply_all(outcomes),
+            )
+        return outcomes
+
     async def _change(self, entry: Entry, decide: Callable[[Entry], Outcome | None]) -> None:
         """Decide and commit what nobody waits for. Where the store fails, a later sweep decides again."""
-        async with self._turns.of(entry.id):
+
+        async def attempt() -> None:
             outcome = decide(entry) if self.registry.get(entry.id) is entry else None
-            if outcome is None:
-                return
-            try:
+            if outcome is not None:
                 await self._commit(outcome)
+
+        async with self._turns.of(entry.id):
+            try:
+                await settled(attempt)
             except EngineUnavailable as error:
                 _logger.error(
                     "the new state of %s was not stored: %s", entry.id, error, extra={"provider": entry.id}
@@ -336,11 +339,9 @@ class Providers:
             if outcome.stored is None and entry is not None:
                 self.history.forget(entry.id)
 
-    def _take_over(
-        self, connection: ProviderConnection, identity: Identity, outcome: Outcome, request: Register
-    ) -> None:
+    def _take_over(self, connection: ProviderConnection, identity: Identity, outcome: Outcome) -> None:
         """Apply a registration; whatever still comes over the provider's old connection is dropped."""
-        entry = self.registry.registered(outcome, request)
+        entry = self.registry.registered(outcome)
         old = self._connections.get(entry.id)
         self._connections[entry.id] = connection
         connection.entry = entry
@@ -349,17 +350,6 @@ class Providers:
         if old is not None and old is not connection:
             old.entry = None
             old.end(CloseCode.REPLACED, "replaced by a newer session of this provider")
-
-    @staticmethod
-    def _check_size(metrics: Metrics) -> None:
-        """Refuse a sample that would not fit into a frame once its unknown members are spelled out."""
-        size = len(codec.encode_record(metrics))
-        if size > MAX_METRICS_BYTES:
-            raise ProtocolError(
-                ErrorCode.TOO_LARGE,
-                f"a sample has at most {MAX_METRICS_BYTES} bytes with all its members; this one has {size}",
-                field="data.metrics",
-            )
 
 
 def registered_entry(connection: ProviderConnection, kind: str) -> Entry:

@@ -7,18 +7,12 @@ fails leaves no trace. Between a decision and its `apply` there must be no other
 provider: the caller holds a lock per provider (`qubix_tui.hub.providers`). What is not stored, when a
 provider was last heard and over which connection, is kept here and changes at once.
 
-Deadlines count from the latest of a provider's last message, the hub's start, and the end of the hub's own
-last stall.
+Deadlines count from the latest of a provider's last message, the hub's start, the end of the hub's own last
+stall, and the moment at which the provider's hub was found gone.
 """
-
-import hashlib
-import re
-from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from qubix_tui.hub.access import SIMULATED_PREFIX
-from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.engine.base import NewEvent
 from qubix_tui.hub.provider_state import (
     SPEC_MEMBERS,
@@ -32,13 +26,13 @@ from qubix_tui.hub.provider_state import (
     new_event,
     online_state,
     provider_record,
-    record_size,
     removed_event,
     status_events,
 )
-from qubix_tui.protocol import channels, codec, events
+from qubix_tui.hub.roster import Roster
+from qubix_tui.protocol import channels, events
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
-from qubix_tui.protocol.records import Metrics, Provider, ProviderSpec, ProviderState
+from qubix_tui.protocol.records import Provider, ProviderState
 from qubix_tui.protocol.requests import Register, SetStatus
 from qubix_tui.protocol.types import Timestamp, to_timestamp
 
@@ -52,93 +46,12 @@ CONFLICT_SECONDS = 15.0
 """A second agent with the same identity is refused while the first was heard within this time."""
 
 
-_NOT_SLUG = re.compile(r"[^a-z0-9]+")
-_SLUG_LENGTH = 40
-
-
 class DuplicateIdentity(ProtocolError):
     """``conflict``: an agent with this identity is connected, and it is another one."""
 
 
-class Registry:
-    """All providers, and the rules about them.
-
-    Args:
-        clock: Wall time for timestamps, monotonic time for deadlines.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._entries: dict[str, Entry] = {}
-        self._ids: dict[tuple[str, bool], str] = {}
-        self._reserved: dict[str, str] = {}
-        self._counted_from = clock.monotonic()
-        self._samples = 0
-
-    def load(self, rows: Iterable[bytes]) -> None:
-        """Take over what was stored before the hub's start.
-
-        Raises:
-            ProtocolError: A row is not a stored provider.
-        """
-        for row in rows:
-            stored = codec.decode_record(row, StoredProvider)
-            entry = Entry(stored, record_size(stored.provider), self._clock)
-            self._entries[stored.provider.id] = entry
-            self._ids[identity_of(stored.provider)] = stored.provider.id
-
-    def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries.values())
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def get(self, provider_id: str) -> Entry | None:
-        """Give a provider, None when it is not known."""
-        return self._entries.get(provider_id)
-
-    @property
-    def newest_sample(self) -> int:
-        """The number of samples received so far."""
-        return self._samples
-
-    def stalled(self) -> None:
-        """The hub itself was held up until now: nobody's silence before now counts."""
-        self._counted_from = self._clock.monotonic()
-
-    def heard(self, entry: Entry) -> None:
-        """Note a sign of life."""
-        entry.heard = self._clock.monotonic()
-        entry.heard_here = True
-
-    def sampled(self, entry: Entry, metrics: Metrics) -> None:
-        """Note a provider's newest sample."""
-        self._samples += 1
-        entry.metrics = metrics
-        entry.metrics_at = self._clock.time()
-        entry.sample = self._samples
-
-    def provider_id(self, spec: ProviderSpec) -> str:
-        """Give the id of the provider with this identity: the one it has, or the one it would get.
-
-        It comes from the name and the ``workerId`` alone, so that a hub that lost its memory gives it again;
-        a later change of the name changes nothing.
-        """
-        known = self._ids.get(identity_of(spec))
-        if known is None and not spec.simulated:
-            known = self._reserved.get(spec.worker_id)
-        if known is not None:
-            return known
-        if spec.simulated:
-            return f"{SIMULATED_PREFIX}{spec.worker_id.removeprefix(SIMULATED_PREFIX)}"[:64]
-        slug = _NOT_SLUG.sub("-", (spec.name or "").lower()).strip("-")[:_SLUG_LENGTH].strip("-")
-        if not slug or f"{slug}-".startswith(SIMULATED_PREFIX):
-            slug = f"provider-{slug}".rstrip("-")
-        return f"{slug}-{hashlib.sha256(spec.worker_id.encode()).hexdigest()[:6]}"
-
-    def reserve(self, worker_id: str, provider_id: str) -> None:
-        """Settle the id of a real provider that may not have registered yet: its token is for that id."""
-        self._reserved[worker_id] = provider_id
+class Registry(Roster):
+    """All providers, and the rules about them."""
 
     def register(self, request: Register, *, same_connection: bool = False) -> Outcome:
         """Decide a registration.
@@ -165,11 +78,10 @@ class Registry:
             self._check_duplicate(entry, request)
         return self._register_again(entry, request)
 
-    def registered(self, outcome: Outcome, request: Register) -> Entry:
+    def registered(self, outcome: Outcome) -> Entry:
         """Apply a registration: the provider's connection is now the one that it came over."""
         self.apply(outcome)
         entry = self._entries[outcome.provider_id]
-        entry.instance = request.instance
         entry.session_open = True
         self.heard(entry)
         return entry
@@ -178,16 +90,30 @@ class Registry:
         """The provider's connection is gone. Its state follows from its silence, or from `goodbye`."""
         entry.session_open = False
 
+    def left(self, entry: Entry) -> Outcome | None:
+        """Decide what other hubs have to know when a connection is gone: that the provider has none here.
+
+        None where there are no others, or it has a new connection meanwhile.
+        """
+        here = self._cluster.node
+        if here is None or entry.session_open or entry.stored.node != here:
+            return None
+        record = entry.record()
+        return make_outcome(msgspec.structs.replace(entry.stored, provider=record, node=None), ())
+
     def goodbye(self, entry: Entry) -> Outcome | None:
         """Decide what follows from a clean end of a provider's connection, or any end of a simulated one's.
 
         A provider is offline, a simulated one is no more. None when it has a new connection meanwhile.
         """
-        if entry.session_open:
+        if entry.session_open or entry.stored.node != self._cluster.node:
             return None
         if entry.stored.provider.simulated:
             return self._removal(entry)
-        return self._to_state(entry, ProviderState.OFFLINE, "it said goodbye")
+        if entry.state is ProviderState.OFFLINE:
+            return None
+        stored = msgspec.structs.replace(entry.stored, node=None)
+        return self._status_outcome(entry.record(), stored, ProviderState.OFFLINE, "it said goodbye")
 
     def set_status(self, entry: Entry, request: SetStatus) -> Outcome | None:
         """Decide a wish of the provider's owner to pause, drain or resume; None when it changes nothing."""
@@ -250,7 +176,12 @@ class Registry:
         return [entry for entry in self._entries.values() if self._has_gone(entry, now)]
 
     def refresh(self, entry: Entry) -> Outcome | None:
-        """Decide what a provider's silence, or a word from it after a silence, makes of its state."""
+        """Decide what a provider's silence, or a word from it after a silence, makes of its state.
+
+        None where nothing changes, or another hub looks after it.
+        """
+        if not self.looks_after(entry):
+            return None
         silence = self._silence(entry, self._clock.monotonic())
         if silence >= OFFLINE_SECONDS:
             if entry.stored.provider.simulated and not entry.session_open:
@@ -266,17 +197,7 @@ class Registry:
 
     def apply(self, outcome: Outcome) -> None:
         """Bring the registry up to what was committed."""
-        entry = self._entries.get(outcome.provider_id)
-        if outcome.stored is None:
-            if entry is not None:
-                del self._entries[outcome.provider_id]
-                self._ids.pop(identity_of(entry.stored.provider), None)
-        elif entry is None:
-            self._entries[outcome.provider_id] = Entry(outcome.stored, outcome.encoded_size, self._clock)
-            self._ids[identity_of(outcome.stored.provider)] = outcome.provider_id
-        else:
-            entry.stored = outcome.stored
-            entry.encoded_size = outcome.encoded_size
+        self._put(outcome.provider_id, outcome.stored, outcome.encoded_size)
 
     def _now(self) -> Timestamp:
         return to_timestamp(self._clock.time())
@@ -288,26 +209,36 @@ class Registry:
         if entry.state is ProviderState.OFFLINE:
             return False
         limit = UNREACHABLE_SECONDS if entry.state.is_online else OFFLINE_SECONDS
-        return self._silence(entry, now) >= limit
+        return self._silence(entry, now) >= limit and self.looks_after(entry)
 
     def _check_duplicate(self, entry: Entry, request: Register) -> None:
+        if entry.stored.instance == request.instance:
+            return
         silence = self._clock.monotonic() - entry.heard
-        if entry.session_open and entry.instance != request.instance and silence < CONFLICT_SECONDS:
-            raise DuplicateIdentity(
-                ErrorCode.CONFLICT,
-                f"duplicate identity: another agent with this workerId is connected as {entry.id} and was "
-                f"heard {silence:.0f}s ago; if this machine's disk is a copy of that one's, remove "
-                "agent/worker-id from its QUBIX_HOME and enroll it anew",
-                field="data.workerId",
-                retry_after=CONFLICT_SECONDS,
-            )
+        if entry.session_open and silence < CONFLICT_SECONDS:
+            where = f"and was heard {silence:.0f}s ago"
+        elif self.is_elsewhere(entry) and entry.state.is_online:
+            # Its hub knows how long it has been silent, and would have said so.
+            where = "at another hub"
+        else:
+            return
+        raise DuplicateIdentity(
+            ErrorCode.CONFLICT,
+            f"duplicate identity: another agent with this workerId is connected as {entry.id} {where}; "
+            "if this machine's disk is a copy of that one's, remove agent/worker-id from its QUBIX_HOME "
+            "and enroll it anew",
+            field="data.workerId",
+            retry_after=CONFLICT_SECONDS,
+        )
 
     def _register_new(self, provider_id: str, request: Register) -> Outcome:
         now = self._now()
         provider = provider_record(
             request, id=provider_id, state=ProviderState.AVAILABLE, registered_at=now, last_heartbeat=now
         )
-        stored = StoredProvider(provider=provider, session=1)
+        stored = StoredProvider(
+            provider=provider, session=1, node=self._cluster.node, instance=request.instance
+        )
         event = new_event(channels.MARKETPLACE, events.PROVIDER_REGISTERED, provider)
         return make_outcome(stored, (event,))
 
@@ -327,7 +258,13 @@ class Registry:
             published.append(new_event(channels.MARKETPLACE, events.MARKETPLACE_UPDATE, update))
         if provider.state is not entry.state:
             published.extend(status_events(provider, old.reason, self._now()))
-        stored = msgspec.structs.replace(old, provider=provider, session=old.session + 1)
+        stored = msgspec.structs.replace(
+            old,
+            provider=provider,
+            session=old.session + 1,
+            node=self._cluster.node,
+            instance=request.instance,
+        )
         return make_outcome(stored, published)
 
     def _to_state(self, entry: Entry, state: ProviderState, reason: str | None) -> Outcome | None:

@@ -16,13 +16,12 @@ from qubix_tui.hub.clock import Clock, SystemClock
 from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.credentials import Credentials
 from qubix_tui.hub.digest import Digests
-from qubix_tui.hub.engine.base import Engine
+from qubix_tui.hub.engine.base import Change, Engine
 from qubix_tui.hub.engine.memory import MemoryEngine
-from qubix_tui.hub.exposition import Picture, take_picture
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.handshake import Doorkeeper
 from qubix_tui.hub.history import History
-from qubix_tui.hub.http import HttpRoutes, HubStats
+from qubix_tui.hub.http import HttpRoutes
 from qubix_tui.hub.jobs import Jobs
 from qubix_tui.hub.limits import Admission, LoginLimiter
 from qubix_tui.hub.listeners import Listeners
@@ -33,11 +32,8 @@ from qubix_tui.hub.registry import Registry
 from qubix_tui.hub.services import Services
 from qubix_tui.hub.session import Session
 from qubix_tui.hub.telemetry import Telemetry
+from qubix_tui.hub.views import Views
 from qubix_tui.protocol.errors import CloseCode
-from qubix_tui.protocol.events import MetricsUpdate
-from qubix_tui.protocol.job_records import Job, JobState, LogPiece, Receipt
-from qubix_tui.protocol.records import Provider
-from qubix_tui.protocol.types import to_timestamp
 
 MAX_TURNED_AWAY = 100
 """Connections beyond the limits that may wait to be told so; further ones are just cut."""
@@ -51,7 +47,7 @@ BATCH_SECONDS = 0.1
 _logger = logging.getLogger("qubix.hub")
 
 
-class Hub(Broadcasts):
+class Hub(Broadcasts, Views):
     """The hub. One is started and stopped once, on one event loop.
 
     Args:
@@ -130,12 +126,10 @@ class Hub(Broadcasts):
             OSError: It can't listen there; ``errno`` says why.
             EngineUnavailable: Its store can't be used.
         """
-        await self._engine.open()
+        self._services = self._make_services()
         try:
-            self._services = self._make_services()
-            await self._services.providers.load()
-            await self._services.jobs.load()
-            await self._services.credentials.load()
+            await self._engine.open()
+            await self._load(self._services)
             self._caretaker = Caretaker(self._clock, self._services.providers, self._services.jobs)
             doorkeeper = Doorkeeper(
                 access=self._access,
@@ -153,11 +147,22 @@ class Hub(Broadcasts):
         self._serving = True
         _logger.info("listening on %s", self.url)
 
+    async def _load(self, services: Services) -> None:
+        """Take over what the store holds, and then what other hubs have written meanwhile."""
+        meanwhile: list[Sequence[Change]] = []
+        services.publisher.follow = meanwhile.append
+        await services.providers.load()
+        await services.jobs.load()
+        await services.credentials.load()
+        for changes in meanwhile:
+            services.follow(changes)
+        services.publisher.follow = services.follow
+
     def _make_services(self) -> Services:
         config, clock = self.config, self._clock
         fanout = Fanout(self.telemetry)
         publisher = Publisher(self._engine, fanout)
-        registry = Registry(clock)
+        registry = Registry(clock, self._engine.cluster)
         providers = Providers(
             registry=registry,
             engine=self._engine,
@@ -229,6 +234,7 @@ class Hub(Broadcasts):
         assert self._sweeper is not None
         self._sweeper.cancel()
         await asyncio.gather(self._sweeper, return_exceptions=True)
+        await self._engine.cluster.leave()
         await self.services.digests.close()
         await self._finish_tasks(deadline / 2)
         self.services.fanout.close()
@@ -277,6 +283,11 @@ class Hub(Broadcasts):
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it serves: not before `start` is through, nor once it drains, nor without its store."""
+        return self._serving and self.services.publisher.stores
 
     # What sessions report
 
@@ -333,69 +344,3 @@ class Hub(Broadcasts):
     def _note_gone(self) -> None:
         if not self._connections:
             self._all_gone.set()
-
-    # What the HTTP routes show
-
-    @property
-    def ready(self) -> bool:
-        """Whether it serves: not before `start` is through, nor once it drains, nor without its store."""
-        return self._serving and self.services.publisher.stores
-
-    def stats(self) -> HubStats:
-        """Who is connected, and who hears what."""
-        return HubStats(
-            clients=len(self.caretaker.clients), subscriptions=self.services.fanout.subscriptions()
-        )
-
-    def picture(self) -> Picture:
-        """What Prometheus is to see."""
-        stats = self.stats()
-        return take_picture(
-            self.telemetry,
-            list(self.services.providers.registry),
-            self._clock.time(),
-            ready=self.ready,
-            stores=self.services.publisher.stores,
-            connections=stats.clients,
-            subscriptions=sum(count for _, count in stats.subscriptions),
-            queue_age=self.services.jobs.book.queue_age(),
-            jobs=self.services.jobs.book.counts(),
-            attempts=self.services.jobs.book.attempts,
-        )
-
-    def providers(self) -> Sequence[Provider]:
-        """All providers, in the order in which they came."""
-        return [entry.record() for entry in self.services.providers.registry]
-
-    def provider(self, provider_id: str) -> Provider | None:
-        """One provider's record."""
-        entry = self.services.providers.registry.get(provider_id)
-        return entry.record() if entry else None
-
-    def last_metrics(self, provider_id: str) -> MetricsUpdate | None:
-        """One provider's newest sample, and when it was received."""
-        entry = self.services.providers.registry.get(provider_id)
-        if entry is None or entry.metrics is None:
-            return None
-        received = to_timestamp(entry.metrics_at)
-        return MetricsUpdate(provider_id=provider_id, metrics=entry.metrics, timestamp=received)
-
-    async def benchmark(self, provider_id: str) -> Job | None:
-        """The last benchmark that a provider completed."""
-        return await self.services.jobs.book.archive.benchmark(provider_id)
-
-    def job_ids(self, state: JobState | None) -> Sequence[str]:
-        """The ids of all jobs, or of those in one state, the newest first."""
-        return self.services.jobs.book.ids(state)
-
-    async def jobs(self, job_ids: Sequence[str]) -> Sequence[Job]:
-        """The records of some jobs, without those that are gone."""
-        return await self.services.jobs.book.records(job_ids)
-
-    async def receipts(self, job_id: str) -> Sequence[Receipt]:
-        """What one job's attempts came to, the first one first."""
-        return await self.services.jobs.book.archive.receipts(job_id)
-
-    async def log(self, job_id: str) -> Sequence[LogPiece]:
-        """What is kept of one job's log, the oldest piece first."""
-        return await self.services.jobs.book.logs.read(job_id)

@@ -1,12 +1,13 @@
 """The parts of a hub that its conversations share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qubix_tui.hub.access import Access
 from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.credentials import Credentials
 from qubix_tui.hub.digest import Digests
-from qubix_tui.hub.engine.base import Engine
+from qubix_tui.hub.engine.base import Change, Engine
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.jobs import Jobs
 from qubix_tui.hub.limits import Admission, Limits, LoginLimiter
@@ -37,6 +38,10 @@ class Services:
     digests: Digests
     outbox_bytes: int
     """Bytes that may wait for one client."""
+
+    def follow(self, changes: Sequence[Change]) -> None:
+        """Know what another hub has written: first providers, for jobs look at these."""
+        self.providers.follow(changes)
 
     def refuse_login(self, address: str, error: ProtocolError) -> None:
         """Count and note a login that is refused.

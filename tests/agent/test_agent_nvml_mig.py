@@ -10,7 +10,7 @@ from agent.sensors.gpu import NO_READING
 from agent.sensors.gpu_rows import GpuRows
 from agent.sensors.nvml import Device
 from agent.sensors.offer import Offer
-from qubix_tui.hub.providers import MAX_METRICS_BYTES
+from qubix_tui.hub.samples import MAX_METRICS_BYTES
 from qubix_tui.protocol.codec import encode_record
 from qubix_tui.protocol.records import GpuAges, GpuMetrics, GpuProcess
 from tests.agent.fake_nvml import BIG, FIRST_INSTANCE, INSTANCES, INVALID_ARGUMENT, MIB, SMALL, FakeNvml

@@ -71,7 +71,7 @@ class Fleet:
     def add(self, name: str, sample: Metrics | None = SAMPLE, **said: object) -> str:
         """One more provider that has sent a sample, or none."""
         request = Register(worker_id=name, instance="i", name=name, **said)  # type: ignore[arg-type]
-        entry = self.registry.registered(self.registry.register(request), request)
+        entry = self.registry.registered(self.registry.register(request))
         if sample is not None:
             self.registry.sampled(entry, sample)
         return entry.id

@@ -34,7 +34,7 @@ class Fleet:
 
     def register(self, worker_id: str) -> Entry:
         request = Register(worker_id=worker_id, instance="i")
-        return self.registry.registered(self.registry.register(request), request)
+        return self.registry.registered(self.registry.register(request))
 
     def sample(self, entry: Entry, seq: int) -> Entry:
         self.registry.sampled(entry, Metrics(seq=seq, cpu_percent=50))

@@ -30,7 +30,7 @@ class Fleet:
     def add(self, name: str, **said: Any) -> Entry:
         """One more."""
         request = Register(**{"worker_id": name, "instance": "i", "name": name, "workloads": [TRAIN]} | said)
-        return self.registry.registered(self.registry.register(request), request)
+        return self.registry.registered(self.registry.register(request))
 
 
 @pytest.fixture

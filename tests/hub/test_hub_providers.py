@@ -499,7 +499,7 @@ async def test_thousands_that_fall_silent_at_once_are_all_told(clock: ManualCloc
 
         for number in range(1_000):
             request = Register(worker_id=f"w{number}", instance="i")
-            registry.registered(registry.register(request), request)
+            registry.registered(registry.register(request))
         clock.advance(15)
         await eventually(lambda: all(p.state == "unreachable" for p in hub.hub.providers()))
         heard = await watcher.heard()

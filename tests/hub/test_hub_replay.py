@@ -97,7 +97,7 @@ async def test_three_thousand_providers_over_a_real_socket(hub: Running) -> None
     registry = hub.hub.services.providers.registry
     for number in range(3_000):
         request = Register(worker_id=f"w{number}", name=f"rig-{number}", instance="i")
-        registry.sampled(registry.registered(registry.register(request), request), Metrics(cpu_percent=5))
+        registry.sampled(registry.registered(registry.register(request)), Metrics(cpu_percent=5))
     async with await hub.client() as client:
         await client.send("subscribe:marketplace", {"snapshot": True, "digest": 0.1})
         await client.until("subscribed")

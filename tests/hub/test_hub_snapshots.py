@@ -24,7 +24,7 @@ from tests.hub.manual_clock import ManualClock
 def registered(registry: Registry, number: int, **members: Any) -> Entry:
     """One more provider."""
     request = Register(worker_id=f"w{number:05}", name=f"rig-{number}", instance="i", **members)
-    return registry.registered(registry.register(request), request)
+    return registry.registered(registry.register(request))
 
 
 def pages(frames: Iterator[bytes]) -> list[dict[str, Any]]:
