@@ -11,9 +11,12 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Self
+from typing import Final, Self
 
 _logger = logging.getLogger("qubix.notify")
+
+FAILURE: Final = "X_FAILURE"
+"""The name under which a process says to its parent why it ends."""
 
 Probe = Callable[[], Awaitable[None]]
 """Returns when what the service rests on answers, whatever it answers."""
@@ -91,15 +94,44 @@ class Notifier:
             await asyncio.sleep(max(0.0, due - loop.time()))
 
     def _send(self, *lines: str) -> None:
+        message = "\n".join(line.replace("\n", " ") for line in lines).encode()
+        try:
+            self._deliver(message)
+        except OSError as error:
+            _logger.warning("can't tell the supervisor %s: %s", self._address or "of this process", error)
+
+    def _deliver(self, message: bytes) -> None:
         if self._address is None:
             return
         path = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
-        message = "\n".join(line.replace("\n", " ") for line in lines).encode()
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-                # A supervisor that does not read must not hold up the event loop.
-                sender.setblocking(False)
-                sender.connect(path)
-                sender.send(message)
-        except OSError as error:
-            _logger.warning("can't tell the supervisor at %s: %s", self._address, error)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            # A supervisor that does not read must not hold up the event loop.
+            sender.setblocking(False)
+            sender.connect(path)
+            sender.send(message)
+
+
+class ParentNotifier(Notifier):
+    """Says the same to the process that started this one.
+
+    Args:
+        channel: A socket that keeps messages apart, whose other end that process reads.
+        watchdog_seconds: As of a `Notifier`.
+    """
+
+    def __init__(self, channel: socket.socket, watchdog_seconds: float | None) -> None:
+        super().__init__(watchdog_seconds=watchdog_seconds)
+        channel.setblocking(False)
+        self._channel = channel
+
+    def failed(self, sentence: str) -> None:
+        """Say why this process ends."""
+        self._send(f"{FAILURE}={sentence}")
+
+    def _deliver(self, message: bytes) -> None:
+        self._channel.send(message)
+
+
+def read_message(message: bytes) -> dict[str, str]:
+    """Give what a service of ours said in one message, by name."""
+    return dict(line.partition("=")[::2] for line in message.decode(errors="replace").split("\n"))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from qubix_tui.notify import Notifier
+from qubix_tui.notify import FAILURE, Notifier, ParentNotifier, read_message
 
 
 @contextlib.contextmanager
@@ -52,6 +52,32 @@ def test_each_message_is_one_datagram(supervisor: tuple[str, socket.socket]) -> 
     assert before <= int(reloading["MONOTONIC_USEC"]) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     notifier.stopping("draining", 12.5)
     assert heard(receiver) == {"STOPPING": "1", "STATUS": "draining", "EXTEND_TIMEOUT_USEC": "12500000"}
+
+
+def test_a_parent_hears_the_same_and_why_its_child_ends() -> None:
+    """Over its channel, one message at a time, and whatever a sentence holds stays one line."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        notifier = ParentNotifier(theirs, 1.0)
+        notifier.alive()
+        notifier.ready("listening on ws://127.0.0.1:3001/?a=b")
+        notifier.failed("it is full:\nREADY=1")
+        assert read_message(ours.recv(4096)) == {"WATCHDOG": "1"}
+        assert read_message(ours.recv(4096)) == {
+            "READY": "1",
+            "STATUS": "listening on ws://127.0.0.1:3001/?a=b",
+        }
+        assert read_message(ours.recv(4096)) == {FAILURE: "it is full: READY=1"}
+
+
+def test_a_parent_that_does_not_read_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
+    """What does not fit is lost, and the log says so."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        notifier = ParentNotifier(theirs, None)
+        while not caplog.records:
+            notifier.status("x" * 1000)
+        assert "can't tell the supervisor" in caplog.text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")

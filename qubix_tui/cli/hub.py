@@ -1,18 +1,13 @@
 """`qubix hub`: the hub alone, until SIGTERM or Ctrl-C."""
 
 import argparse
-import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qubix_tui import home
 from qubix_tui.cli import hub_backup, hub_config, hub_move, logs
-from qubix_tui.cli.common import EXIT_FAILED, CommandError, Parser, RawFormatter
+from qubix_tui.cli.common import Parser, RawFormatter
 from qubix_tui.cli.hub_engine import PASSWORD_VARIABLE
 from qubix_tui.protocol import DEFAULT_PORT
-
-if TYPE_CHECKING:
-    from qubix_tui.hub.config import HubConfig
 
 EXAMPLES = """\
 examples:
@@ -24,6 +19,7 @@ examples:
   qubix hub backup FILE                copy its database while it runs
   qubix hub move --from sqlite --to redis://HOST:6379/0
   qubix hub --engine redis://HOST:6379/0    its state in a Redis or Valkey (docs/scaling.md)
+  qubix hub --engine redis://HOST:6379/0 --workers 4    a hub for each core, on one port
 
 Each flag has a setting in hub.toml, and goes before it. SIGTERM or Ctrl-C lets clients leave (the second
 one ends at once); SIGHUP reads the TLS files again.
@@ -81,6 +77,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _add_listening(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=port_number, help=f"0 picks a free one (default: {DEFAULT_PORT})")
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=int,
+        help="so many hubs on that one address, each a process of its own, on one Redis (default: 1)",
+    )
     parser.add_argument("--unix-socket", metavar="FILE", type=Path, help="listen on this Unix socket, too")
     parser.add_argument("--tls-cert", metavar="FILE", type=Path, help="speak TLS with this certificate (PEM)")
     parser.add_argument("--tls-key", metavar="FILE", type=Path, help="and its private key (PEM)")
@@ -131,36 +133,19 @@ def port_number(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the hub until it is told to end."""
+    """Run the hub, or several, until it is told to end."""
     from qubix_tui.cli.activation import take_sockets
-    from qubix_tui.cli.hub_engine import hub_engine
-    from qubix_tui.cli.hub_service import HubService
-    from qubix_tui.cli.local_hub import local_access
-    from qubix_tui.hub.engine.base import EngineUnavailable
-    from qubix_tui.hub.server import Hub
-    from qubix_tui.hub.thread import event_loop_factory
+    from qubix_tui.cli.hub_service import serve
+    from qubix_tui.cli.hub_workers import supervise
     from qubix_tui.notify import Notifier
 
     directory = home.home_dir()
     settings = hub_config.apply(arguments, directory).settings
     logs.configure(level=settings.log.level, log_format=settings.log.format)
     config = hub_config.hub_config(settings)
-    with hub_engine(settings) as engine:
-        access = local_access(config, directory)
-        try:
-            hub = Hub(config, access=access, engine=engine, sockets=take_sockets())
-            service = HubService(hub, directory=directory, notifier=Notifier.from_environment())
-            with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
-                runner.run(service.run())
-        except OSError as error:
-            raise CommandError(_why_not(error, config), EXIT_FAILED) from None
-        except (ValueError, EngineUnavailable) as error:
-            raise CommandError(str(error), EXIT_FAILED) from None
+    notifier = Notifier.from_environment()
+    sockets = take_sockets()
+    if settings.listen.workers > 1:
+        return supervise(settings, config, directory, notifier, handed=sockets)
+    serve(settings, config, directory, notifier, sockets=sockets)
     return 0
-
-
-def _why_not(error: OSError, config: "HubConfig") -> str:
-    where = f"{config.host}:{config.port}"
-    return (
-        f"can't listen on {where}: {error.strerror or error}; try another --port, or --port 0 for a free one"
-    )

@@ -10,14 +10,24 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from qubix_tui import home
+from qubix_tui.cli.common import EXIT_FAILED, CommandError
+from qubix_tui.cli.hub_engine import hub_engine
+from qubix_tui.cli.local_hub import local_access
+from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.engine.base import EngineUnavailable
 from qubix_tui.hub.server import Hub
+from qubix_tui.hub.thread import event_loop_factory
 from qubix_tui.notify import Notifier
+
+if TYPE_CHECKING:
+    from qubix_tui.cli.hub_settings import Settings
 
 DRAIN_MARGIN_SECONDS = 10.0
 """What the end of the store and of the process may take beyond the drain, before a supervisor kills."""
@@ -37,11 +47,81 @@ def has_terminal() -> bool:
     return True
 
 
-def local_url(hub: Hub) -> str:
-    """Give the address by which this machine's own commands reach a hub; all addresses include loopback."""
-    listens = urlsplit(hub.url)
+def local_url(url: str) -> str:
+    """Give the address by which this machine's own commands reach a hub; all addresses include loopback.
+
+    Args:
+        url: Where it listens.
+    """
+    listens = urlsplit(url)
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(listens.hostname or "")  # noqa: S104 - not bound
-    return f"{listens.scheme}://{host}:{hub.port}" if host else hub.url
+    return f"{listens.scheme}://{host}:{listens.port}" if host else url
+
+
+@contextlib.contextmanager
+def recorded(url: str, directory: Path) -> Iterator[None]:
+    """Say in ``hub.json`` where this process's hub is, unless that speaks of another one that runs.
+
+    Args:
+        url: Where it listens.
+        directory: QUBIX_HOME.
+
+    Raises:
+        HomeError: The file can't be written.
+    """
+    record = home.running_hub(home=directory) is None
+    if record:
+        home.write_hub_record(local_url(url), home=directory)
+    try:
+        yield
+    finally:
+        if record:
+            home.remove_hub_record(home=directory)
+
+
+def cant_listen(error: OSError, config: HubConfig) -> CommandError:
+    """Say why a hub can't listen where it was told to."""
+    return CommandError(
+        f"can't listen on {config.host}:{config.port}: {error.strerror or error}; try another --port, "
+        "or --port 0 for a free one",
+        EXIT_FAILED,
+    )
+
+
+def serve(
+    settings: "Settings",
+    config: HubConfig,
+    directory: Path,
+    notifier: Notifier,
+    *,
+    sockets: Sequence[socket.socket] = (),
+    is_worker: bool = False,
+) -> None:
+    """Run a hub until it is told to end.
+
+    Args:
+        settings: What was settled for it.
+        config: What of that is the hub's own.
+        directory: QUBIX_HOME.
+        notifier: Its supervisor, if there is one.
+        sockets: In place of the address in ``config``.
+        is_worker: As of `HubService`.
+
+    Raises:
+        CommandError: It can't run, or can't go on; the message says why and what to do.
+        HomeError: A file of QUBIX_HOME can't be used.
+    """
+    with hub_engine(settings) as engine:
+        access = local_access(config, directory)
+        try:
+            hub = Hub(config, access=access, engine=engine, sockets=sockets)
+            service = HubService(hub, directory=directory, notifier=notifier, is_worker=is_worker)
+            with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
+                runner.run(service.run())
+        except OSError as error:
+            raise cant_listen(error, config) from None
+        except (ValueError, EngineUnavailable) as error:
+            raise CommandError(str(error), EXIT_FAILED) from None
 
 
 def allow_files(wanted: int) -> None:
@@ -71,12 +151,14 @@ class HubService:
         hub: The hub, not started.
         directory: QUBIX_HOME, where other commands look for the hub of this machine.
         notifier: The supervisor, if there is one.
+        is_worker: It is one of several on one address: whoever started them says where they are.
     """
 
-    def __init__(self, hub: Hub, *, directory: Path, notifier: Notifier) -> None:
+    def __init__(self, hub: Hub, *, directory: Path, notifier: Notifier, is_worker: bool = False) -> None:
         self._hub = hub
         self._directory = directory
         self._notifier = notifier
+        self._is_worker = is_worker
         self._had_terminal = has_terminal()
         self._told_to_end = asyncio.Event()
         self._told_again = asyncio.Event()
@@ -100,8 +182,7 @@ class HubService:
         lost = asyncio.create_task(self._hub.services.engine.lost(), name="store lost")
         told = asyncio.create_task(self._told_to_end.wait(), name="told to end")
         try:
-            with self._recorded():
-                print(f"listening on {self._hub.url}", flush=True)
+            with self._announced():
                 self._notifier.ready(f"listening on {self._hub.url}")
                 await asyncio.wait((lost, told), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -112,16 +193,13 @@ class HubService:
             raise EngineUnavailable(lost.result())
 
     @contextlib.contextmanager
-    def _recorded(self) -> Iterator[None]:
-        """Say in ``hub.json`` where the hub is, unless that speaks of another one that runs."""
-        record = home.running_hub(home=self._directory) is None
-        if record:
-            home.write_hub_record(local_url(self._hub), home=self._directory)
-        try:
+    def _announced(self) -> Iterator[None]:
+        if self._is_worker:
             yield
-        finally:
-            if record:
-                home.remove_hub_record(home=self._directory)
+            return
+        with recorded(self._hub.url, self._directory):
+            print(f"listening on {self._hub.url}", flush=True)
+            yield
 
     async def _leave(self) -> None:
         seconds = self._hub.config.drain_seconds

@@ -24,6 +24,9 @@ from qubix_tui.settings.schema import Given, Schema, SettingsError, Text
 _HUB = HubConfig()
 _LIMITS = Limits()
 
+MAX_WORKERS = 64
+"""Hubs on one machine. Each hears of all that the others do: more of them would only listen to each other."""
+
 Count = Annotated[int, Meta(ge=1, le=10**9)]
 Rate = Annotated[float, Meta(gt=0, le=1e9)]
 """Per second."""
@@ -43,6 +46,23 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     insecure: Annotated[
         bool, Meta(description="Listen beyond this machine without TLS. Only in a network that is trusted.")
     ] = _HUB.insecure
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=MAX_WORKERS,
+            description="How many hubs share this address, each a process of its own: one for each core. "
+            "More than one need a Redis.",
+        ),
+    ] = 1
+    worker_port: Annotated[
+        Annotated[int, Meta(ge=1, le=65535)] | None,
+        Meta(
+            description="With workers: the first of as many ports on 127.0.0.1, one for each, by which "
+            "Prometheus tells them apart.",
+            examples=[3101],
+        ),
+    ] = None
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -244,6 +264,7 @@ FLAGS = {
     "port": "listen.port",
     "unix_socket": "listen.unix_socket",
     "insecure": "listen.insecure",
+    "workers": "listen.workers",
     "tls_cert": "tls.cert",
     "tls_key": "tls.key",
     "allow_origin": "access.allow_origins",
@@ -281,6 +302,31 @@ _HEADING = """\
 """
 
 
+def _check_together(given: Mapping[str, Given]) -> None:
+    _check_tls(given)
+    _check_workers(given)
+
+
+def _check_workers(given: Mapping[str, Given]) -> None:
+    workers, engine = given.get("listen.workers"), given.get("storage.engine")
+    if workers is None or workers.value == 1:
+        if port := given.get("listen.worker_port"):
+            raise SettingsError(
+                f"{port.origin}: listen.worker_port is of no use without listen.workers above 1"
+            )
+        return
+    if engine is None or engine.value == SQLITE:
+        raise SettingsError(
+            f"{workers.origin}: {workers.value} hubs can't share a SQLite file: give them a Redis, with "
+            "--engine redis://HOST:6379/0 (docs/scaling.md says how), or run one, with --workers 1"
+        )
+    port = given.get("listen.worker_port")
+    if port is not None and port.value + workers.value - 1 > 65535:
+        raise SettingsError(
+            f"{port.origin}: {workers.value} ports from {port.value} on go beyond 65535: begin lower"
+        )
+
+
 def _check_tls(given: Mapping[str, Given]) -> None:
     if "tls.key" in given and "tls.cert" not in given:
         raise SettingsError(
@@ -304,5 +350,5 @@ HUB = Schema(
         "access.public_names": addresses.parse_public_name,
         "access.trusted_proxies": lambda text: TrustedProxies([text]),
     },
-    check_together=_check_tls,
+    check_together=_check_together,
 )

@@ -9,6 +9,7 @@ import logging
 import math
 import re
 import sys
+from collections.abc import Mapping
 from typing import Final
 
 from qubix_tui.protocol.types import to_timestamp
@@ -90,12 +91,25 @@ class JsonFormatter(_Formatter):
 FORMATTERS: Final[dict[str, type[_Formatter]]] = {"text": TextFormatter, "json": JsonFormatter}
 
 
-def configure(*, level: str, log_format: str) -> None:
+class _Adding(logging.Filter):
+    """Adds the same to every record."""
+
+    def __init__(self, fields: Mapping[str, Field]) -> None:
+        super().__init__()
+        self._fields = fields
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        vars(record).update(self._fields)
+        return True
+
+
+def configure(*, level: str, log_format: str, fields: Mapping[str, Field] | None = None) -> None:
     """Make this process log to standard error; replaces what was configured before.
 
     Args:
         level: The lowest level that is written: ``debug``, ``info``, ``warning`` or ``error``.
         log_format: ``text`` or ``json``.
+        fields: What is added to every record, beside what a call adds.
 
     Raises:
         ValueError: There is no such level or format.
@@ -104,6 +118,8 @@ def configure(*, level: str, log_format: str) -> None:
         raise ValueError(f"a log format is one of {', '.join(FORMATTERS)}, not {log_format!r}")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FORMATTERS[log_format]())
+    if fields:
+        handler.addFilter(_Adding(fields))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 

@@ -36,7 +36,8 @@ class Listeners:
 
     Args:
         config: Which they are.
-        handed: TCP sockets that listen already, in place of the address in ``config``; closed with the rest.
+        handed: Sockets in place of the address in ``config``: TCP ones, and maybe Unix ones beside them. They
+            are bound, and may listen already; closed with the rest.
 
     Raises:
         ValueError: It would listen beyond loopback without TLS, and was not told to.
@@ -48,7 +49,8 @@ class Listeners:
         self._tls: ssl.SSLContext | None = None
         self._servers: list[Server] = []
         self._has_unix = False
-        names = [made.getsockname() for made in handed] or [(config.host, config.port)]
+        tcp = [made.getsockname() for made in handed if made.family != socket.AF_UNIX]
+        names = tcp or [(config.host, config.port)]
         self._host: str = names[0][0]
         self.port: int = names[0][1]
         """The TCP port, the real one from `open` on."""
@@ -103,12 +105,15 @@ class Listeners:
             tls = {"ssl": self._tls, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
         try:
             for made in self._handed:
-                self._servers.append(await serve(handler, sock=made, **tls, **options))
+                if made.family == socket.AF_UNIX:
+                    self._servers.append(await unix_serve(handler, None, sock=made, **options))
+                else:
+                    self._servers.append(await serve(handler, sock=made, **tls, **options))
             if not self._handed:
                 self._servers.append(await serve(handler, config.host, config.port, **tls, **options))
                 self.port = self._servers[0].sockets[0].getsockname()[1]
             if config.unix_socket is not None:
-                bound = _bind_unix(config.unix_socket)
+                bound = bind_unix(config.unix_socket)
                 self._servers.append(await unix_serve(handler, None, sock=bound, **options))
                 self._has_unix = True
         except BaseException:
@@ -167,7 +172,7 @@ def _no_password() -> str:
     raise ValueError("the TLS key is protected by a password; a hub needs one without")
 
 
-def _bind_unix(path: Path) -> socket.socket:
+def bind_unix(path: Path) -> socket.socket:
     """Make a Unix socket that its owner alone can connect to; one that nobody listens on is replaced.
 
     Raises:

@@ -55,8 +55,8 @@ class Hub(Broadcasts, Views):
         engine: Where events and state live; opened by `start`, closed by `stop`. In memory by default.
         access: Tokens and rules; by default those of ``config``, with no token.
         clock: Moved by hand in tests.
-        sockets: TCP sockets that listen already, in place of the address in ``config``. They are closed with
-            the hub; whoever handed them over keeps theirs.
+        sockets: In place of the address in ``config``, sockets that are bound: TCP ones, and maybe Unix ones
+            beside them. They are closed with the hub; whoever handed them over keeps theirs.
 
     Raises:
         ValueError: ``config`` has an origin, name or proxy that is none, or would have it listen beyond

@@ -58,7 +58,7 @@ def test_every_flag_gives_its_setting(directory: Path, monkeypatch: pytest.Monke
     words = """--host ::1 --port 7 --unix-socket s --insecure --tls-cert c --tls-key k --allow-origin http://a
         --allow-origin http://b --public-name hub.example --no-anonymous --trusted-proxy 10.0.0.0/8 --data d
         --log-level error --log-format json --drain-seconds 1.5 --retention 7 --engine redis://r/1
-        --engine-password-file p"""
+        --engine-password-file p --workers 3"""
     (directory / "hub.toml").write_text("access.public_names = ['other.example']\n")
     applied = settle(directory, *words.split())
     given = {key: value for key, value in applied.values().items() if applied.origins[key] != "default"}
@@ -67,6 +67,7 @@ def test_every_flag_gives_its_setting(directory: Path, monkeypatch: pytest.Monke
         "listen.port": 7,
         "listen.unix_socket": str(directory / "s"),
         "listen.insecure": True,
+        "listen.workers": 3,
         "tls.cert": str(directory / "c"),
         "tls.key": str(directory / "k"),
         "access.allow_origins": ("http://a", "http://b"),
@@ -125,6 +126,13 @@ def test_the_hub_gets_what_was_settled(directory: Path) -> None:
         ),
         ([], {"QUBIX_HUB_LOG_LEVEL": "loud"}, 'QUBIX_HUB_LOG_LEVEL: expected "debug" or'),
         ([], {"QUBIX_HUB_TLS_KEY": "k"}, "QUBIX_HUB_TLS_KEY: tls.key is of no use without"),
+        (["--workers", "0"], {}, "--workers: expected a whole number from 1 to 64, not 0"),
+        (
+            ["--workers", "2"],
+            {},
+            "--workers: 2 hubs can't share a SQLite file: give them a Redis, with --engine redis://HOST",
+        ),
+        (["--workers", "2", "--engine", "sqlite"], {}, "--workers: 2 hubs can't share a SQLite file"),
         (["--config", "none.toml"], {}, "there is no none.toml; `qubix hub config init none.toml`"),
     ],
 )
@@ -135,6 +143,32 @@ def test_a_value_that_can_not_be_used_is_named_where_it_was_given(
     with pytest.raises(SettingsError, match=f"^{re.escape(complaint)}") as refused:
         settle(directory, *flags, **environment)
     assert refused.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("listen", "complaint"),
+    [
+        ("workers = 4", "line 2: 4 hubs can't share a SQLite file"),
+        ("worker_port = 3101", "line 2: listen.worker_port is of no use without listen.workers above 1"),
+        ("worker_port = 3101\nworkers = 1", "line 2: listen.worker_port is of no use"),
+        (
+            "worker_port = 65533\nworkers = 4\n[storage]\nengine = 'redis://r/0'",
+            "line 2: 4 ports from 65533 on go beyond 65535: begin lower",
+        ),
+    ],
+)
+def test_what_workers_need_is_said_where_it_was_set(listen: str, complaint: str, directory: Path) -> None:
+    """Several hubs have no use for SQLite, one has none for ports of workers, and there are no more ports."""
+    (directory / "hub.toml").write_text(f"[listen]\n{listen}\n")
+    with pytest.raises(SettingsError, match=re.escape(complaint)):
+        settle(directory)
+
+
+def test_one_worker_is_the_plain_hub(directory: Path) -> None:
+    """It needs nothing, and a flag for one goes before a file that asks for several."""
+    assert settle(directory, "--workers", "1").settings.listen.workers == 1
+    (directory / "hub.toml").write_text("[listen]\nworkers = 4\n")
+    assert settle(directory, "--workers", "1").settings.listen.workers == 1
 
 
 def test_init_writes_a_file_once(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

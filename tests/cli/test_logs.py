@@ -150,13 +150,30 @@ def test_configure_logs_to_standard_error_from_a_level_on(
         assert line.endswith("WARNING qubix.test: this connection=c-1")
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"level": "loud", "log_format": "text"}, {"level": "info", "log_format": "xml"}]
-)
-def test_configure_refuses_what_it_does_not_know(arguments: dict[str, str]) -> None:
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_what_goes_for_all_records_is_in_each(
+    log_format: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whichever logger it comes from, beside what the call itself adds."""
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.root, "level", logging.root.level)
+    configure(level="info", log_format=log_format, fields={"worker": 2})
+    logging.getLogger("qubix.test").info("this", extra={"connection": "c-1"})
+    logging.getLogger("other").info("that")
+    first, second = capsys.readouterr().err.splitlines()
+    if log_format == "json":
+        assert [json.loads(line)["worker"] for line in (first, second)] == [2, 2]
+        assert json.loads(first)["connection"] == "c-1"
+    else:
+        assert sorted(first.split()[-2:]) == ["connection=c-1", "worker=2"]
+        assert second.endswith(": that worker=2")
+
+
+@pytest.mark.parametrize(("level", "log_format"), [("loud", "text"), ("info", "xml")])
+def test_configure_refuses_what_it_does_not_know(level: str, log_format: str) -> None:
     """A level or a format that there is not."""
     with pytest.raises(ValueError, match=r"(?i)loud|xml"):
-        configure(**arguments)
+        configure(level=level, log_format=log_format)
 
 
 def test_records_of_the_library_name_their_connection() -> None:
