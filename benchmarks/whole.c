@@ -1,13 +1,14 @@
 /* A whole fleet and its audience: agents that send a sample a second each, consoles that follow the fleet by
  * digest, watchers that follow one provider each. One process, so that an agent and who reads it share a clock:
- * a sample carries the microseconds since the start as its "seq".
+ * a sample carries the microseconds since the start behind MARK.
  *
- *   whole PORT FLEET AGENTS CONSOLES ARRIVALS
+ *   whole FLEET AGENTS CONSOLES ARRIVALS MARK EVENT
  *
- * FLEET is a file: for each connection (agents first, then consoles, then watchers) a length (4 bytes,
- * little-endian) and the bytes that it says when it connects, a length and the frame that it repeats: an agent's
- * sample, everybody else's ping. ARRIVALS connections a second are made. An agent sends from the moment that it
- * is registered, in its own millisecond of each second.
+ * FLEET is a file: for each connection (agents first, then consoles, then watchers) the port of its hub (4 bytes,
+ * little-endian), a length (likewise) and the bytes that it says when it connects, a length and the frame that it
+ * repeats: an agent's sample, everybody else's ping. ARRIVALS connections a second are made. An agent sends from
+ * the moment that it is registered, in its own millisecond of each second. A watcher gets it in a message of the
+ * type EVENT.
  *
  * It writes "ready" when all have their answer. Commands on standard input, one per line:
  *   measure SECONDS     watch for so long, pause until the last digests are in, and give the result as JSON
@@ -32,7 +33,7 @@ struct connection {
     int fd, ready;
     enum kind kind;
     unsigned char *hello, *repeated, *rest; /* rest: the beginning of a frame whose end has not come */
-    uint32_t hello_size, repeated_size;
+    uint32_t port, hello_size, repeated_size;
     size_t rest_size;
     long counter_at;
     long last_round; /* a console: providers whose sample of the last round it has seen */
@@ -45,6 +46,7 @@ struct histogram {
 };
 
 static struct connection connections[MOST];
+static const char *mark, *event_type;
 static int connection_count, ready_count, agents, consoles, epoll_fd, measuring;
 static double begun, agents_from;
 static long turns, last_turn, pings;
@@ -79,10 +81,9 @@ static int holds(const unsigned char *text, size_t size, const char *what) {
 }
 
 static void read_samples(struct connection *reader, const unsigned char *text, size_t size, int64_t at) {
-    static const char mark[] = "\"seq\":";
     const unsigned char *end = text + size;
-    while ((text = memmem(text, (size_t)(end - text), mark, sizeof mark - 1))) {
-        text += sizeof mark - 1;
+    while ((text = memmem(text, (size_t)(end - text), mark, strlen(mark)))) {
+        text += strlen(mark);
         /* A frame is followed by what was received after it, or by a zero. */
         int64_t sampled = strtoll((const char *)text, NULL, 10);
         if (!measuring || sampled < measured_from) continue;
@@ -103,7 +104,7 @@ static void take_frame(struct connection *reader, int opcode, const unsigned cha
     } else if (!reader->ready && holds(text, start, reader->kind == AGENT ? "\"registered\"" : "\"subscribed\"")) {
         reader->ready = 1;
         ready_count++;
-    } else if (holds(text, start, reader->kind == WATCHER ? "GPU_METRICS_UPDATE" : "\"kind\":\"metrics\"")) {
+    } else if (holds(text, start, reader->kind == WATCHER ? event_type : "\"kind\":\"metrics\"")) {
         read_samples(reader, text, size, at);
     }
 }
@@ -193,7 +194,7 @@ static void begin_rounds(long rounds) {
 }
 
 static unsigned char *read_part(FILE *file, uint32_t *size) {
-    if (fread(size, sizeof *size, 1, file) != 1) return NULL;
+    if (fread(size, sizeof *size, 1, file) != 1) fail("the fleet's file ends early");
     unsigned char *part = malloc(*size);
     if (fread(part, 1, *size, file) != *size) fail("the fleet's file ends early");
     return part;
@@ -204,16 +205,17 @@ static void read_fleet(const char *path) {
     if (!file) fail(path);
     for (; connection_count < MOST; connection_count++) {
         struct connection *client = &connections[connection_count];
-        if (!(client->hello = read_part(file, &client->hello_size))) break;
+        if (fread(&client->port, sizeof client->port, 1, file) != 1) break;
+        client->hello = read_part(file, &client->hello_size);
         client->repeated = read_part(file, &client->repeated_size);
         client->kind = connection_count < agents ? AGENT : connection_count < agents + consoles ? CONSOLE : WATCHER;
         if (client->kind == AGENT)
-            client->counter_at = find_counter(client->repeated, client->repeated_size, "\"seq\":");
+            client->counter_at = find_counter(client->repeated, client->repeated_size, mark);
     }
     fclose(file);
 }
 
-static void arrive(int port, double rate) {
+static void arrive(double rate) {
     double start = now();
     int arrived = 0;
     begin_rounds(ENDLESS);
@@ -222,7 +224,7 @@ static void arrive(int port, double rate) {
         for (; arrived < connection_count && arrived < (at - start) * rate; arrived++) {
             struct connection *client = &connections[arrived];
             struct epoll_event event = {.events = EPOLLIN, .data.ptr = client};
-            client->fd = dial(port);
+            client->fd = dial((int)client->port);
             say(client->fd, client->hello, client->hello_size);
             fcntl(client->fd, F_SETFL, O_NONBLOCK);
             if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, client->fd, &event) < 0) fail("epoll_ctl");
@@ -281,15 +283,17 @@ static void measure(long rounds) {
 int main(int count, char **words) {
     char line[256];
     long rounds;
-    if (count != 6) return fprintf(stderr, "whole PORT FLEET AGENTS CONSOLES ARRIVALS\n"), 2;
+    if (count != 7) return fprintf(stderr, "whole FLEET AGENTS CONSOLES ARRIVALS MARK EVENT\n"), 2;
     setvbuf(stdin, NULL, _IONBF, 0);
     begun = now();
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    agents = atoi(words[3]);
-    consoles = atoi(words[4]);
-    read_fleet(words[2]);
+    agents = atoi(words[2]);
+    consoles = atoi(words[3]);
+    mark = words[5];
+    event_type = words[6];
+    read_fleet(words[1]);
     if (agents < 1 || connection_count < agents + consoles) fail("a smaller fleet than promised");
-    arrive(atoi(words[1]), atof(words[5]));
+    arrive(atof(words[4]));
     struct epoll_event commands = {.events = EPOLLIN};
     if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, STDIN_FILENO, &commands) < 0) fail("epoll_ctl");
     printf("ready\n");

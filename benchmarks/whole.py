@@ -8,12 +8,14 @@ still.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,14 @@ SMALL = work.as_json(
 )
 
 
+STATE = work.as_json(
+    {
+        "type": "provider:status",
+        "data": {"paused": True, "draining": False, "note": "x" * 60, "reason": str(FIRST_STAMP)},
+    }
+)
+
+
 @dataclass(frozen=True)
 class Fleet:
     """Who takes part.
@@ -64,6 +74,8 @@ class Fleet:
     watchers: int = 200
     full: bool = False
     """Samples are the machines' own, 2.2 KB on average, in place of small ones."""
+    states: bool = False
+    """Each agent changes its state once a second, in place of samples: an event that is stored."""
 
 
 @dataclass(frozen=True)
@@ -112,30 +124,49 @@ class Outcome:
         ]
 
 
-def write_fleet(path: Path, fleet: Fleet, port: int, token: str) -> float:
-    """Write what ``whole.c`` reads; gives the mean size of a sample's message."""
-    hello = upgrade(port, token)
+def write_fleet(path: Path, fleet: Fleet, ports: Sequence[int], token: str) -> float:
+    """Write what ``whole.c`` reads; gives the mean size of a sample's message.
+
+    Where there are several hubs, agents and consoles are spread over them, and who follows a provider is at
+    the hub after that provider's.
+    """
     ping = frame(b'{"type":"ping"}')
     size, machines = 0, []
     with path.open("wb") as file:
 
-        def client(says: bytes, repeats: bytes) -> None:
-            for part in (hello + frame(says), repeats):
+        def client(number: int, says: bytes, repeats: bytes) -> None:
+            port = ports[number % len(ports)]
+            file.write(port.to_bytes(4, "little"))
+            for part in (upgrade(port, token) + frame(says), repeats):
                 file.write(len(part).to_bytes(4, "little") + part)
 
         for index in range(fleet.agents):
             machine = Machine(seed=1, index=index, tick_seconds=1.0)
             machines.append(machine)
-            sample = _sample(machine) if fleet.full else SMALL
+            sample = STATE if fleet.states else _sample(machine) if fleet.full else SMALL
             size += len(sample)
-            client(_registration(machine), frame(sample))
+            client(index, _registration(machine), frame(sample))
         follow = {"type": "subscribe:marketplace", "data": {"snapshot": True, "digest": 1}}
-        for _ in range(fleet.consoles):
-            client(work.as_json(follow), ping)
+        for number in range(fleet.consoles):
+            client(number, work.as_json(follow), ping)
         for number in range(fleet.watchers):
-            worker = machines[number * fleet.agents // fleet.watchers].spec.worker_id
-            client(work.as_json({"type": "subscribe:provider", "subscriptionId": f"sim-{worker}"}), ping)
+            index = number * fleet.agents // fleet.watchers
+            provider = f"sim-{machines[index].spec.worker_id}"
+            watch = {"type": "subscribe:provider", "subscriptionId": provider}
+            client(index + 1, work.as_json(watch), ping)
     return size / fleet.agents
+
+
+@contextlib.contextmanager
+def audience(fleet: Fleet, ports: Sequence[int], token: str, folder: Path) -> Iterator[tuple[Process, float]]:
+    """Run a fleet and its audience; gives the process, once all were let in, and the size of a sample."""
+    size = write_fleet(folder / "fleet", fleet, ports, token)
+    people = [str(number) for number in (fleet.agents, fleet.consoles, ARRIVALS)]
+    marks = ['"reason":"', "PROVIDER_STATUS_CHANGED"] if fleet.states else ['"seq":', "GPU_METRICS_UPDATE"]
+    command = [str(compiled("whole", folder)), str(folder / "fleet"), *people, *marks]
+    with Process(command, LOAD_CORE) as clients:
+        clients.read()
+        yield clients, size
 
 
 def _registration(machine: Machine) -> bytes:
@@ -160,11 +191,7 @@ def measure(fleet: Fleet, seconds: int, folder: Path) -> Outcome:
     hub_command = ["env", f"QUBIX_HOME={folder}", *program, "hub", "--port", "0", "--log-level", "warning"]
     with Process(hub_command, SERVER_CORE) as hub:
         port = int(hub.read().rpartition(":")[2])
-        sample_bytes = write_fleet(folder / "fleet", fleet, port, token)
-        people = [str(number) for number in (fleet.agents, fleet.consoles, ARRIVALS)]
-        command = [str(compiled("whole", folder)), str(port), str(folder / "fleet"), *people]
-        with Process(command, LOAD_CORE) as clients:
-            clients.read()
+        with audience(fleet, [port], token, folder) as (clients, sample_bytes):
             time.sleep(SETTLE_SECONDS)
             clients.tell(f"measure {seconds}")
             cpu, resident = _watch(hub, seconds)
