@@ -1,4 +1,4 @@
-"""What several hubs on one Redis cost, and how long a message takes from an agent of one to a client elsewhere.
+"""What several hubs on one Redis cost, and how long a message takes from one's agent to another's client.
 
 ``python -m benchmarks.scale`` prints two tables, each for one, two and three hubs: of samples, which go from
 hub to hub past the store, and of states, which are stored, and of which every hub hears. The hubs are

@@ -407,6 +407,22 @@ async def test_the_log_follows_holds_and_is_searched() -> None:
         assert "scrolled back" in await shown.text()
 
 
+@pytest.mark.parametrize(("ascii_only", "sign"), [(False, "…"), (True, ">")])
+async def test_a_long_line_is_cut_with_a_sign_and_reached_by_keys(ascii_only: bool, sign: str) -> None:
+    """No bar takes a line of the log; `right` goes on to the end of the line, `left` back."""
+    async with stage((80, 24), ascii_only=ascii_only) as shown:
+        shown.app.open_job("train-7f")
+        await shown.pilot.pause()
+        shown.snapshot()
+        shown.print("".join(f"line {number}\n" for number in range(50)), f"{'x' * 100} the end\n")
+        lines = await shown.lines()
+        assert any(line.strip() == "x" * 76 + sign for line in lines), lines
+        await shown.press(*["right"] * 4)
+        assert any(line.rstrip(" █▁").endswith("x the end") for line in await shown.lines())
+        await shown.press(*["left"] * 4)
+        assert any(line.strip() == "x" * 76 + sign for line in await shown.lines())
+
+
 async def test_a_search_that_finds_nothing_says_so() -> None:
     """While it is typed by its colour, afterwards in words."""
     async with stage() as shown:

@@ -97,6 +97,8 @@ JOB_KEYS: dict[str, tuple[list[str], Check]] = {
     "log.down": (["home", "down"], lambda shown: top(shown) == 1),
     "log.page-up": (["end", "pageup"], lambda shown: 0 < top(shown) < 90),
     "log.page-down": (["home", "pagedown"], lambda shown: top(shown) > 1),
+    "log.right": (["right"], lambda shown: shown.app.screen.query_one(LogView).scroll_offset.x == 8),
+    "log.left": (["right", "left"], lambda shown: shown.app.screen.query_one(LogView).scroll_offset.x == 0),
     "log.top": (["home"], lambda shown: top(shown) == 0),
     "log.end": (["home", "end"], lambda shown: top(shown) > 50),
     "job.hold": (["space"], lambda shown: shown.app.screen.query_one(LogView).stands_still),
@@ -147,7 +149,7 @@ async def enter(shown: Stage, name: str) -> None:
         await shown.pilot.pause()
         shown.snapshot()
         shown.printed = 0
-        shown.print("".join(f"line {number}\n" for number in range(100)))
+        shown.print("".join(f"line {number}\n" for number in range(100)), f"{'long ' * 50}\n")
     else:
         app.action_go({"j": "jobs", "e": "events", "h": "hub"}[name])
         await shown.pilot.pause()

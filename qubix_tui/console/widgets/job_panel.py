@@ -92,10 +92,16 @@ class JobHead(LinePanel):
         eta = row.eta(now)
         if eta is not None:
             parts.append(f"{format_duration(eta)} left, it says")
-        price = row.job.price_per_hour
-        at = "" if price is None else f" at {format_price(price)}/h"
-        parts.append("no price" if row.cost(now) is None and not at else f"cost {cost_words(row, now)}{at}")
+        cost = f"cost {cost_words(row, now)}"
+        parts.append(_cost(cost, row.cost(now), row.job.price_per_hour))
         return ", ".join(parts)
+
+
+def _cost(words: str, micros: int | None, per_hour: float | None) -> str:
+    """Add the price to the words for what something costs."""
+    if per_hour is None:
+        return "no price" if micros is None else words
+    return f"{words} at {format_price(per_hour)}/h"
 
 
 class JobFacts(SectionPanel):
@@ -142,7 +148,7 @@ class JobFacts(SectionPanel):
         ran = format_duration(receipt.running_ms / 1000)
         return (
             f"{when}  {receipt.status}{why} on {receipt.provider_id}, ran {ran}, "
-            f"{format_money(receipt.cost_micros)} at {format_price(receipt.price_per_hour)}/h"
+            f"{_cost(format_money(receipt.cost_micros), receipt.cost_micros, receipt.price_per_hour)}"
         )
 
     def _record(self, job: Job) -> list[tuple[str, str]]:

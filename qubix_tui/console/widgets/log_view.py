@@ -16,6 +16,9 @@ from qubix_tui.console.widgets.line_panel import TO_ASCII
 
 OPEN_LINES: Final = 4
 
+STEP_COLUMNS: Final = 8
+"""How far a key goes to the side, in cells."""
+
 
 class LogView(ScrollView, can_focus=True):
     """The lines of a log.
@@ -30,6 +33,10 @@ class LogView(ScrollView, can_focus=True):
         Binding("down", "line(1)", "Down", show=False, id="log.down", tooltip="One line down"),
         Binding("pageup", "page(-1)", "Page up", show=False, id="log.page-up", tooltip="One page up"),
         Binding("pagedown", "page(1)", "Page down", show=False, id="log.page-down", tooltip="One page down"),
+        Binding(
+            "left", "column(-1)", "Left", show=False, id="log.left", tooltip="Back from a long line's end"
+        ),
+        Binding("right", "column(1)", "Right", show=False, id="log.right", tooltip="On in long lines"),
         Binding("home,g", "top", "top", show=False, id="log.top", tooltip="To the first line"),
         Binding("end,G", "end", "end", show=False, id="log.end", tooltip="To the end, and follow it"),
     ]
@@ -134,6 +141,11 @@ class LogView(ScrollView, can_focus=True):
         """Go up or down so many pages."""
         self._go(self.scroll_offset.y + pages * max(1, self.size.height - 1))
 
+    def action_column(self, steps: int) -> None:
+        """Go to the side so many steps: where lines are longer than the view is wide."""
+        x = self.scroll_offset.x + steps * STEP_COLUMNS
+        self.scroll_to(x=max(0, x), animate=False, force=True, immediate=True)
+
     def action_top(self) -> None:
         """Go to the first line."""
         self._go(0)
@@ -160,13 +172,16 @@ class LogView(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """Give one line for the compositor."""
         left, top = self.scroll_offset
-        width = self.size.width
+        width = self.scrollable_size.width
         place = top + y
         if place >= len(self._lines):
             return Strip.blank(width, self.rich_style)
         line = self._lines[place]
         text = line.text.translate(TO_ASCII) if self._ascii_only else line.text
         strip = Strip(self._pieces(text, line.style))
+        if strip.cell_length > left + width:
+            more = Segment(">" if self._ascii_only else "…", self._style("label"))
+            return Strip([*strip.crop(left, left + width - 1), more], width)
         return strip.crop(left, left + width).adjust_cell_length(width, self._style("value"))
 
     def _pieces(self, text: str, style: str) -> list[Segment]:
