@@ -70,7 +70,7 @@ class Entry:
         self.heard = clock.monotonic()
         """When it was last heard here, or its hub was found gone (monotonic)."""
         self.heard_here = False
-        """Whether that was since the hub's start."""
+        """Whether it was heard here since the hub's start, and by no other hub since."""
         self.metrics: Metrics | None = None
         self.metrics_at = 0.0
         """When ``metrics`` was received, in seconds since the epoch."""

@@ -61,7 +61,7 @@ class Roster:
         self._put(provider_id, stored, size)
         if stored is not None and stored.node != self._cluster.node:
             entry = self._entries[provider_id]
-            entry.session_open = False
+            entry.session_open = entry.heard_here = False
             if stored.node != was:
                 entry.heard = self._clock.monotonic()
         return entry
