@@ -28,7 +28,7 @@ def providers(home: Path, url: str) -> list[str]:
 
 
 def test_what_a_killed_hub_knew_the_next_one_knows(tmp_path: Path, server: RedisServer) -> None:
-    """On another data directory, after SIGKILL: the same provider and tokens, once the lease is over."""
+    """On another data directory, after SIGKILL: the same provider and tokens."""
     with (
         hub_process(tmp_path, "--engine", server.url) as (first, url),
         started(["qubix-agent", "--hub", url, "--name", "steady"], tmp_path),
@@ -42,30 +42,6 @@ def test_what_a_killed_hub_knew_the_next_one_knows(tmp_path: Path, server: Redis
         assert providers(tmp_path, url) == ["steady"]
         assert "wall" in run(["qubix", "token", "list", "--hub", url], tmp_path).stdout
         assert not list(tmp_path.rglob("*.sqlite3"))
-
-
-def test_a_second_hub_on_one_redis_says_who_has_it(tmp_path: Path, server: RedisServer) -> None:
-    """It ends with code 1 and one sentence that names the first and the ways out."""
-    (tmp_path / "hub.toml").write_text(f"[storage]\nengine = '{server.url}'\n")
-    with hub_process(tmp_path) as (first, _):
-        second = run(["qubix", "hub", "--port", "0", "--log-level", "error"], tmp_path)
-        assert second.returncode == 1
-        assert f"another hub (process {first.pid} on " in second.stderr
-        assert "end that one, or give this one another database" in second.stderr
-        assert second.stderr.count("\n") == 1
-
-
-def test_a_hub_that_was_frozen_for_too_long_makes_way(tmp_path: Path, server: RedisServer) -> None:
-    """Another one has the store when it goes on: it says so, and ends with code 1; its clients go there."""
-    here, there = tmp_path / "here", tmp_path / "there"
-    with hub_process(here, "--engine", server.url) as (first, _):
-        first.send_signal(signal.SIGSTOP)
-        with hub_process(there, "--engine", server.url) as (second, url):
-            first.send_signal(signal.SIGCONT)
-            _, complaint = first.communicate(timeout=20)
-            assert first.returncode == 1
-            assert f"qubix: another hub (process {second.pid} on " in complaint
-            assert run([*ISSUE, url], there).returncode == 0
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path, server: RedisServer) -> None:

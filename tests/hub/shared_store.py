@@ -22,6 +22,7 @@ from qubix_tui.hub.engine.base import (
 )
 from qubix_tui.hub.engine.cluster import Node, Receiver
 from qubix_tui.hub.engine.memory import MemoryEngine
+from qubix_tui.hub.engine.telemetry import EngineTelemetry
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -106,6 +107,7 @@ class SharedEngine:
     def __init__(self, store: SharedStore, node: str) -> None:
         self.node = node
         self.cluster = SharedCluster(store, node)
+        self.telemetry = EngineTelemetry()
         self.position = 0
         self.held = False
         """It hears of no commit, until `hear`."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qubix_tui.hub.engine import transfer
+from qubix_tui.hub.engine import redis_pipe, transfer
 from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable, NewEvent
 from qubix_tui.hub.engine.local import LocalEngine
 from qubix_tui.hub.engine.redis import PREFIX, RedisEngine
@@ -146,14 +146,17 @@ async def test_nothing_is_taken_from_a_hub_that_runs(path: Path, server: RedisSe
             await store(server).__aenter__()
 
 
-async def test_a_hub_that_slept_through_the_move_writes_nothing(path: Path, server: RedisServer) -> None:
+async def test_a_hub_that_slept_through_the_move_writes_nothing(
+    path: Path, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its lease was over; it finds that out with its next commit."""
+    monkeypatch.setattr(redis_pipe, "RENEW_SECONDS", 60.0)
     async with opened(RedisEngine(server.address)) as frozen:
-        server.command("DEL", "qubix:lease")
+        server.command("DEL", "qubix:nodes")
         async with store(server) as redis:
             await copy(redis, DatabaseTarget(path))
             await redis.leave()
-            with pytest.raises(EngineUnavailable, match="another hub"):
+            with pytest.raises(EngineUnavailable, match="or moved"):
                 await frozen.commit([], [Change("t", "a", b"")], [])
 
 

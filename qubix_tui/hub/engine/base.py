@@ -16,6 +16,7 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from qubix_tui.hub.engine.cluster import Cluster
+from qubix_tui.hub.engine.telemetry import EngineTelemetry
 
 T = TypeVar("T")
 
@@ -139,6 +140,11 @@ class Engine(Protocol):
     @property
     def cluster(self) -> Cluster:
         """The hubs that share it."""
+        ...
+
+    @property
+    def telemetry(self) -> EngineTelemetry:
+        """How it is doing."""
         ...
 
     @property

@@ -28,6 +28,7 @@ from qubix_tui.hub.engine.base import (
 )
 from qubix_tui.hub.engine.cluster import Alone, Cluster
 from qubix_tui.hub.engine.database import Commit, Database, Limits
+from qubix_tui.hub.engine.telemetry import EngineTelemetry
 
 T = TypeVar("T")
 
@@ -96,6 +97,7 @@ class LocalEngine:
         self._path, self._log_path = path, path.with_name(f"{path.name}-wal")
         self._database = Database(path, clock or SystemClock(), limits)
         self.cluster: Cluster = Alone()
+        self.telemetry = EngineTelemetry()
         self.position = 0
         self._listener: Listener | None = None
         self._untold: dict[str, _Untold] = {}

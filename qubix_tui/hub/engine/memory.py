@@ -29,6 +29,7 @@ from qubix_tui.hub.engine.base import (
     tell,
 )
 from qubix_tui.hub.engine.cluster import Alone, Cluster
+from qubix_tui.hub.engine.telemetry import EngineTelemetry
 
 OFFSETS_PER_CHANNEL = 10
 """How many offsets are kept for each channel that may have history. One costs about 150 bytes."""
@@ -61,6 +62,7 @@ class MemoryEngine:
     ) -> None:
         self.epoch = secrets.token_hex(8)
         self.cluster: Cluster = Alone()
+        self.telemetry = EngineTelemetry()
         self.position = 0
         self._clock = clock or SystemClock()
         self._max_events = max_events

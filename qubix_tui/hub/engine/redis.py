@@ -1,8 +1,9 @@
-"""The engine on a Redis or Valkey: state and events outlive the machine that the hub runs on.
+"""The engine on a Redis or Valkey: state and events outlive the machines that the hubs run on.
 
-One hub holds the store at a time (`qubix_tui.hub.engine.redis_lease`). `qubix_tui.hub.engine.redis_pipe`
-talks to Redis, and says what becomes of a commit when that goes away; the scripts and the keys are in
-`qubix_tui.hub.engine.redis_scripts`.
+Any number of hubs share a store. Each commit is checked, numbered and written in one step within Redis
+(`qubix_tui.hub.engine.redis_scripts`), which keeps a log of them; every hub reads that, and applies it in
+order (`qubix_tui.hub.engine.redis_commits`). What a hub asks goes through `qubix_tui.hub.engine.redis_pipe`;
+`qubix_tui.hub.engine.redis_session` brings it back when Redis was away.
 """
 
 import asyncio
@@ -11,11 +12,15 @@ from typing import Final
 
 from qubix_tui.hub.clock import Clock, SystemClock
 from qubix_tui.hub.engine import redis_scripts as scripts
-from qubix_tui.hub.engine.base import Change, Listener, NewEvent, Precondition, Replay, StoredEvent, tell
-from qubix_tui.hub.engine.cluster import Alone, Cluster
+from qubix_tui.hub.engine.base import Change, Listener, NewEvent, Precondition, Replay, StoredEvent
+from qubix_tui.hub.engine.cluster import Cluster
 from qubix_tui.hub.engine.redis_address import RedisAddress
-from qubix_tui.hub.engine.redis_commits import Done, PendingCommit
+from qubix_tui.hub.engine.redis_cluster import RedisCluster
+from qubix_tui.hub.engine.redis_commits import Applied, PendingCommit
+from qubix_tui.hub.engine.redis_feed import Feed
 from qubix_tui.hub.engine.redis_pipe import Bounds, RedisPipe
+from qubix_tui.hub.engine.redis_session import RedisSession
+from qubix_tui.hub.engine.telemetry import EngineTelemetry
 
 OFFSETS_PER_CHANNEL: Final = 10
 """How many offsets are kept for each channel that may have history."""
@@ -24,11 +29,11 @@ LOAD_ROWS: Final = 200
 """Rows that are read in one step."""
 
 PREFIX: Final = "qubix:"
-"""What all keys of a hub begin with."""
+"""What all keys of a store begin with."""
 
 
 class RedisEngine:
-    """Implements `qubix_tui.hub.engine.base.Engine` on a Redis or Valkey, for one hub at a time.
+    """Implements `qubix_tui.hub.engine.base.Engine` on a Redis or Valkey, for any number of hubs.
 
     Args:
         address: Where it is.
@@ -49,57 +54,77 @@ class RedisEngine:
         max_channels: int = 20_000,
         prefix: str = PREFIX,
     ) -> None:
-        self.epoch = ""
         self._clock = clock or SystemClock()
         self._prefix = prefix
         self._max_events = max_events
         self._max_age_ms = round(max_age * 1000)
+        self.telemetry = EngineTelemetry()
+        self._cluster = RedisCluster(prefix, self._clock, self.telemetry, lambda: self.position)
+        self._applied = Applied(self._cluster.id)
         bounds = Bounds(
             max_events=max_events,
             max_age_ms=self._max_age_ms,
             max_offsets=max_channels * OFFSETS_PER_CHANNEL,
         )
-        self._pipe = RedisPipe(address, prefix=prefix, bounds=bounds, done=self._committed)
-        self.cluster: Cluster = Alone()
-        self.position = 0
-        self._listener: Listener | None = None
-        self._offsets: dict[str, int] = {}
-        self._forgotten_offset = 0
+        self._pipe = RedisPipe(
+            address,
+            prefix=prefix,
+            bounds=bounds,
+            applied=self._applied,
+            cluster=self._cluster,
+            telemetry=self.telemetry,
+        )
+        self._cluster.pipe = self._pipe
+        self._session = RedisSession(
+            address,
+            prefix=prefix,
+            bounds=bounds,
+            applied=self._applied,
+            cluster=self._cluster,
+            pipe=self._pipe,
+            feed=Feed(f"{prefix}log", self._applied, self._clock, self.telemetry),
+            telemetry=self.telemetry,
+        )
+
+    @property
+    def cluster(self) -> Cluster:
+        """The hubs on this Redis; see `Engine.cluster`."""
+        return self._cluster
+
+    @property
+    def epoch(self) -> str:
+        """The random name of this history; see `Engine.epoch`."""
+        return self._session.epoch
 
     @property
     def available(self) -> bool:
         """Whether Redis answered when it was last asked; see `Engine.available`."""
         return self._pipe.trouble is None
 
+    @property
+    def position(self) -> int:
+        """The last commit that was applied here; see `Engine.position`."""
+        return self._applied.position
+
     def listen(self, listener: Listener) -> None:
         """Have somebody told of commits; see `Engine.listen`."""
-        self._listener = listener
+        self._applied.listener = listener
 
     async def open(self) -> None:
-        """Connect, take the store for this hub, and read the offsets.
-
-        A store whose hub was killed is taken when that one's lease is over.
+        """Connect, join the hubs that are there, and read the offsets.
 
         Raises:
-            EngineUnavailable: It can't be reached or used, or another hub has it; the message says what to
-                do.
+            EngineUnavailable: It can't be reached or used; the message says what to do.
         """
-        taken = await self._pipe.open()
-        self.epoch, self._forgotten_offset = taken.epoch, taken.forgotten
-        self._offsets.clear()
-        try:
-            await self._read_offsets()
-        except BaseException:
-            await self.close()
-            raise
+        await self._session.open()
 
     async def lost(self) -> str:
-        """Wait until another hub has the store, or it is not what this one wrote; see `Engine.lost`."""
-        return await self._pipe.lost()
+        """Wait until this hub can't go on with the store, and has to start anew; see `Engine.lost`."""
+        return await self._session.lost()
 
     async def close(self) -> None:
         """Finish what was asked for, and let go of the store."""
-        await self._pipe.close()
+        await self._session.close()
 
     async def commit(
         self,
@@ -108,12 +133,19 @@ class RedisEngine:
         events: Sequence[NewEvent],
         apply: Callable[[], None] | None = None,
         *,
-        decided_at: int | None = None,  # noqa: ARG002 - nobody else writes here
+        decided_at: int | None = None,
     ) -> list[int]:
         """Write all of it, or nothing; see `Engine.commit`."""
-        future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-        now = self._clock.time()
-        return await self._pipe.write(PendingCommit(preconditions, changes, events, now, future, apply))
+        commit = PendingCommit(
+            preconditions,
+            changes,
+            events,
+            apply=apply,
+            decided_at=self.position if decided_at is None else decided_at,
+            now=self._clock.time(),
+            future=asyncio.get_running_loop().create_future(),
+        )
+        return await self._pipe.write(commit)
 
     async def load(self, table: str, *, prefix: str = "") -> dict[str, bytes]:
         """Give the keys of a table with their values; see `Engine.load`."""
@@ -157,27 +189,8 @@ class RedisEngine:
 
     def offset(self, channel: str) -> int:
         """Give the offset of a channel's newest event; see `Engine.offset`."""
-        return self._offsets.get(channel, self._forgotten_offset)
+        return self._applied.offset(channel)
 
     def size(self) -> int | None:
         """Redis does not tell what a part of its keys takes; see `Engine.size`."""
         return None
-
-    def _committed(self, commit: PendingCommit, done: Done) -> None:
-        self._forgotten_offset = done.forgotten
-        events: list[StoredEvent] = []
-        for event, offset in zip(commit.events, done.offsets, strict=True):
-            self._offsets[event.channel] = offset
-            events.append(StoredEvent(offset, event.channel, event.type, event.data))
-        for channel in done.names:
-            self._offsets.pop(channel, None)
-        tell(self._listener, commit.apply, events)
-
-    async def _read_offsets(self) -> None:
-        cursor: bytes | int = 0
-        while cursor != b"0":
-            cursor, pairs = await self._pipe.ask(
-                None, "HSCAN", f"{self._prefix}offsets", cursor, "COUNT", LOAD_ROWS
-            )
-            for channel, offset in zip(pairs[::2], pairs[1::2], strict=True):
-                self._offsets[channel.decode()] = int(offset)

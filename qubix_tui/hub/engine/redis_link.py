@@ -99,19 +99,19 @@ class RedisLink:
         """Give the command that runs a script that was given to `dial`."""
         return ("EVALSHA", self._scripts[script], 0, *arguments)
 
-    async def ask(self, *words: Word) -> Any:  # noqa: ANN401 - whatever Redis replies
-        """Send one command.
+    async def ask(self, *words: Word, patience: float = 0.0) -> Any:  # noqa: ANN401 - whatever Redis replies
+        """Send one command, which may take some seconds longer than others.
 
         Raises:
             LinkDown: The connection is gone.
             EngineUnavailable: Redis refuses it.
         """
-        (reply,) = await self.exchange([words])
+        (reply,) = await self.exchange([words], patience)
         if isinstance(reply, Exception):
             raise EngineUnavailable(self.refusal(reply))
         return reply
 
-    async def exchange(self, commands: Sequence[Sequence[Word]]) -> list[Any]:
+    async def exchange(self, commands: Sequence[Sequence[Word]], patience: float = 0.0) -> list[Any]:
         """Send commands in one go, and give their replies in order: what Redis refuses is an exception there.
 
         Raises:
@@ -121,9 +121,22 @@ class RedisLink:
         if not connection.is_connected:
             raise LinkDown(f"the connection to Redis at {self.address} is gone")
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(ANSWER_SECONDS + patience):
                 await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
                 return [await self._reply() for _ in commands]
+        except (TimeoutError, OSError, RedisError) as error:
+            await self.close()
+            raise LinkDown(self._explain(error)) from error
+
+    async def listen(self, patience: float) -> Any:  # noqa: ANN401
+        """Give the next that Redis sends unasked, within some seconds.
+
+        Raises:
+            LinkDown: The connection is gone, or nothing came.
+        """
+        try:
+            async with asyncio.timeout(patience):
+                return await self._connection.read_response()
         except (TimeoutError, OSError, RedisError) as error:
             await self.close()
             raise LinkDown(self._explain(error)) from error

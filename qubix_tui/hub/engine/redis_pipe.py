@@ -8,24 +8,23 @@ refused at once.
 
 import asyncio
 import contextlib
-import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
+from qubix_tui.hub.engine import redis_node_scripts as node_scripts
 from qubix_tui.hub.engine import redis_scripts as scripts
 from qubix_tui.hub.engine.base import Conflict, EngineUnavailable
 from qubix_tui.hub.engine.redis_address import RedisAddress
-from qubix_tui.hub.engine.redis_commits import Done, Journal, PendingCommit, parse_result
-from qubix_tui.hub.engine.redis_lease import Fenced, Lease, Lost, Taken
-from qubix_tui.hub.engine.redis_link import LinkDown, RedisLink, Word
+from qubix_tui.hub.engine.redis_cluster import RedisCluster
+from qubix_tui.hub.engine.redis_commits import BEHIND, EMPTIED, UNKNOWN, Applied, Lost, PendingCommit
+from qubix_tui.hub.engine.redis_link import RedisLink, Word
+from qubix_tui.hub.engine.telemetry import EngineTelemetry
 
 RENEW_SECONDS: Final = 1.0
 """How often Redis hears of the hub at least; a Redis that is gone is found out by it."""
-
-RETRY_SECONDS: Final = 0.2
 
 MAX_BATCH: Final = 500
 """Commits and reads in one pipeline."""
@@ -35,20 +34,24 @@ MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 
 MAX_WAITING: Final = 20_000
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
-"""What may wait for a Redis that is slower than what it is asked for."""
+"""What may wait for a Redis that is slower than what it is asked for, and to be applied."""
 
-_SCRIPTS: Final = (
-    scripts.COMMIT,
-    scripts.TAKE,
-    scripts.RESUME,
-    scripts.RENEW,
-    scripts.RELEASE,
-    scripts.LOAD,
-    scripts.REPLAY,
-)
-_NOT_OPEN: Final = "the store is not open; the hub is starting or stopping, try again"
+NOT_OPEN: Final = "the store is not open; the hub is starting or stopping, try again"
 
-_logger = logging.getLogger("qubix.hub.engine")
+KINDS: Final = {
+    scripts.COMMIT: "commit",
+    scripts.RESTORE: "restore",
+    scripts.LOAD: "load",
+    scripts.REPLAY: "replay",
+    node_scripts.JOIN: "join",
+    node_scripts.RESUME: "resume",
+    node_scripts.RENEW: "renew",
+    node_scripts.LEAVE: "leave",
+    node_scripts.BREAK: "break",
+}
+"""What the scripts are called in the metrics."""
+
+_LOST: Final = {"lost": EMPTIED, "behind": BEHIND, "unknown": UNKNOWN}
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,15 +68,22 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     max_offsets: int
 
 
-class _Read:
-    """A question, and who waits for its answer."""
+class _Question:
+    """What is asked, and who waits for its answer, if anybody does."""
 
     __slots__ = ("arguments", "future", "script")
 
-    def __init__(self, script: str | None, arguments: Sequence[Word], future: "asyncio.Future[Any]") -> None:
+    def __init__(
+        self, script: str | None, arguments: Sequence[Word], future: "asyncio.Future[Any] | None"
+    ) -> None:
         self.script = script
         self.arguments = arguments
         self.future = future
+
+    def fail(self, error: Exception) -> None:
+        """Tell who waits."""
+        if self.future is not None and not self.future.done():
+            self.future.set_exception(error)
 
 
 class RedisPipe:
@@ -83,7 +93,9 @@ class RedisPipe:
         address: Where it is.
         prefix: What all keys of the store begin with.
         bounds: How much history is kept.
-        done: Called with each commit that was done, and what came of it, before anybody hears of it.
+        applied: How far this hub has applied the log.
+        cluster: This hub, and the others.
+        telemetry: Where it is noted how long things take.
     """
 
     def __init__(
@@ -92,68 +104,23 @@ class RedisPipe:
         *,
         prefix: str,
         bounds: Bounds,
-        done: Callable[[PendingCommit, Done], None],
+        applied: Applied,
+        cluster: RedisCluster,
+        telemetry: EngineTelemetry,
     ) -> None:
-        self.trouble: str | None = _NOT_OPEN
+        self.trouble: str | None = NOT_OPEN
         """Why nothing is taken now; None while Redis answers."""
         self._address = address
         self._prefix = prefix
         self._bounds = bounds
-        self._done = done
-        self._lease = Lease(prefix)
-        self._journal = Journal()
-        self._epoch = ""
-        self._seq = 0
-        self._link: RedisLink | None = None
-        self._worker: asyncio.Task[None] | None = None
-        self._lost = asyncio.Event()
-        self._why_lost = ""
+        self._applied = applied
+        self._cluster = cluster
+        self._telemetry = telemetry
         self._asked = asyncio.Event()
         self._renew_at = 0.0
-        self._waiting: deque[PendingCommit | _Read] = deque()
+        self._waiting: deque[PendingCommit | _Question] = deque()
         self._waiting_bytes = 0
-        self._sent: list[PendingCommit | _Read] = []
-        self._in_doubt: list[PendingCommit] = []
-
-    async def open(self) -> Taken:
-        """Connect, and take the store for this hub.
-
-        Raises:
-            EngineUnavailable: It can't be reached or used, or another hub has it; the message says what to
-                do.
-        """
-        link = await RedisLink.dial(self._address, _SCRIPTS)
-        try:
-            taken = await self._lease.take(link, await link.look_over())
-        except BaseException:
-            await link.close()
-            raise
-        self._epoch, self._seq, self._journal.floor = taken.epoch, taken.seq, taken.seq
-        self._link, self.trouble = link, None
-        self._renew_at = asyncio.get_running_loop().time()
-        self._worker = asyncio.create_task(self._work(), name="qubix-store")
-        return taken
-
-    async def close(self) -> None:
-        """Finish what was asked for, and let go of the store. Again is no error."""
-        worker, self._worker = self._worker, None
-        if worker is None:
-            return
-        if self.trouble is None and not worker.done():
-            with contextlib.suppress(EngineUnavailable):
-                await self._enqueue(self._question(scripts.RELEASE, self._lease.holder), 0)
-        self.trouble = _NOT_OPEN
-        self._refuse(_NOT_OPEN)
-        worker.cancel()
-        await asyncio.gather(worker, return_exceptions=True)
-        self._give_up("the hub ended before Redis had told whether this was done")
-        if self._link is not None:
-            await self._link.close()
-
-    async def lost(self) -> str:
-        """Wait until the store is lost to this hub for good; give why."""
-        await self._lost.wait()
-        return self._why_lost
+        self._sent: list[PendingCommit | _Question] = []
 
     def write(self, commit: PendingCommit) -> "asyncio.Future[list[int]]":
         """Have a commit done; gives what resolves to its offsets, or fails as `Engine.commit` does.
@@ -162,7 +129,9 @@ class RedisPipe:
             EngineUnavailable: Nothing is taken now.
         """
         self.check()
-        return self._enqueue(commit, commit.size)
+        self._waiting_bytes += commit.size
+        self._enqueue(commit)
+        return commit.future
 
     def ask(self, script: str | None, *arguments: Word) -> "asyncio.Future[Any]":
         """Ask something after all that was asked before, plainly or by a script, which is given the prefix.
@@ -171,7 +140,16 @@ class RedisPipe:
             EngineUnavailable: Nothing is taken now.
         """
         self.check()
-        return self._enqueue(self._question(script, *arguments), 0)
+        words = arguments if script is None else (self._prefix, *arguments)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._enqueue(_Question(script, words, future))
+        return future
+
+    def post(self, *words: Word) -> None:
+        """Send a command for whose answer nobody waits; where nothing is taken now it is dropped."""
+        with contextlib.suppress(EngineUnavailable):
+            self.check()
+            self._enqueue(_Question(None, words, None))
 
     def check(self) -> None:
         """Tell whether something can be asked.
@@ -179,208 +157,132 @@ class RedisPipe:
         Raises:
             EngineUnavailable: Nothing is taken now.
         """
-        if self._worker is None:
-            raise EngineUnavailable(_NOT_OPEN)
         if self.trouble is not None:
             raise EngineUnavailable(self.trouble)
-        if len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES:
+        applied = self._applied
+        if (
+            len(self._waiting) + len(applied.pending) >= MAX_WAITING
+            or self._waiting_bytes + applied.pending_bytes >= MAX_WAITING_BYTES
+        ):
             raise EngineUnavailable(f"Redis at {self._address} is slower than what it is asked; try again")
 
-    def _question(self, script: str | None, *arguments: Word) -> _Read:
-        words = arguments if script is None else (self._prefix, *arguments)
-        return _Read(script, words, asyncio.get_running_loop().create_future())
+    async def serve(self, link: RedisLink) -> None:
+        """Ask what is to be asked, for good.
 
-    def _enqueue(self, one: PendingCommit | _Read, size: int) -> "asyncio.Future[Any]":
+        Raises:
+            LinkDown: The connection is gone.
+            Lost: The hub has to start anew.
+        """
+        loop = asyncio.get_running_loop()
+        self._renew_at = loop.time()
+        while True:
+            self._sent = await self._next_batch()
+            commands = self._commands(link, self._sent)
+            renewal = self._cluster.renewal(link) if loop.time() >= self._renew_at else []
+            if renewal:
+                self._renew_at = loop.time() + RENEW_SECONDS
+            began = loop.time()
+            replies = await link.exchange([*commands, *renewal])
+            ended = loop.time()
+            self._count(self._sent, ended - began)
+            sent, self._sent = self._sent, []
+            for one, reply in zip(sent, replies, strict=False):
+                self._settle(link, one, reply)
+            if renewal:
+                self._telemetry.called("renew", 1, ended - began)
+                self._cluster.renewed(replies[len(commands)], began, ended)
+
+    async def send_again(self, link: RedisLink) -> None:
+        """Send once more what was sent and not applied: what was done gets the result that it had.
+
+        Raises:
+            LinkDown: The connection is gone.
+            Lost: The hub has to start anew.
+        """
+        self._applied.forget_conflicts()
+        commits = list(self._applied.pending.values())
+        for start in range(0, len(commits), MAX_BATCH):
+            batch = commits[start : start + MAX_BATCH]
+            replies = await link.exchange(self._commands(link, batch))
+            for commit, reply in zip(batch, replies, strict=True):
+                self._settle(link, commit, reply)
+
+    def break_off(self, why: str) -> None:
+        """Tell all who wait that nothing of theirs was done, and take nothing; what is in doubt stays so."""
+        self.trouble = why
+        for one in (*self._sent, *self._waiting):
+            if isinstance(one, _Question) or one.number == 0:
+                one.fail(EngineUnavailable(why))
+        self._sent = []
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
+    def _enqueue(self, one: PendingCommit | _Question) -> None:
         self._waiting.append(one)
-        self._waiting_bytes += size
         self._asked.set()
-        return one.future
 
-    async def _next_batch(self) -> list[PendingCommit | _Read]:
+    async def _next_batch(self) -> list[PendingCommit | _Question]:
         """Wait for something to do, but not beyond the time to renew the lease."""
         if not self._waiting:
             self._asked.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(self._renew_at):
                     await self._asked.wait()
-        batch: list[PendingCommit | _Read] = []
+        batch: list[PendingCommit | _Question] = []
         size = 0
         while self._waiting and len(batch) < MAX_BATCH and size < MAX_BATCH_BYTES:
             one = self._waiting.popleft()
             if isinstance(one, PendingCommit):
                 size += one.size
                 self._waiting_bytes -= one.size
-                self._seq += 1
-                one.seq = self._seq
+                self._applied.sends(one)
             batch.append(one)
         return batch
 
-    def _refuse(self, why: str) -> None:
-        """Tell all that wait that nothing of theirs was done."""
-        while self._waiting:
-            _fail(self._waiting.popleft().future, why)
-        self._waiting_bytes = 0
-
-    def _give_up(self, why: str) -> None:
-        """Tell those whose commit may have been done or not that nobody will know."""
-        for one in (*self._sent, *self._in_doubt):
-            _fail(one.future, why)
-        self._sent, self._in_doubt = [], []
-
-    async def _work(self) -> None:
-        try:
-            while True:
-                assert self._link is not None
-                try:
-                    await self._serve(self._link)
-                except LinkDown as error:
-                    self._go_away(str(error))
-                    await self._come_back()
-        except Fenced as other:
-            why = f"another hub ({other}) has taken the store on Redis at {self._address}: end this one"
-        except Lost:
-            why = (
-                f"Redis at {self._address} holds not what this hub had written (emptied, or an older copy): "
-                "restart the hub, which then takes it as it is"
-            )
-        except Exception:
-            _logger.exception("the talk with Redis has failed")
-            why = "the hub has failed in its talk with Redis: restart it, and report what its log says"
-        self.trouble = why
-        _logger.critical("%s", why)
-        self._why_lost = why
-        self._lost.set()
-        self._refuse(why)
-        self._give_up(why)
-
-    async def _serve(self, link: RedisLink) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            self._sent = await self._next_batch()
-            commands = self._commands(link, self._sent)
-            renews = loop.time() >= self._renew_at
-            if renews:
-                commands.append(self._lease.renewal(link))
-                self._renew_at = loop.time() + RENEW_SECONDS
-            replies = await link.exchange(commands)
-            for one, reply in zip(self._sent, replies, strict=False):
-                self._settle(link, one, reply)
-            self._sent = []
-            if renews:
-                self._lease.check(replies[-1])
-
-    def _commands(self, link: RedisLink, batch: Sequence[PendingCommit | _Read]) -> list[Sequence[Word]]:
+    def _commands(self, link: RedisLink, batch: Sequence[PendingCommit | _Question]) -> list[Sequence[Word]]:
         bounds = self._bounds
         kept = bounds.max_events, bounds.max_age_ms, bounds.max_offsets
+        who = self._prefix, self._cluster.term, self._cluster.id
+        floor = self._applied.floor
         commands: list[Sequence[Word]] = []
-        first = next((one.seq for one in batch if isinstance(one, PendingCommit)), 0)
         for one in batch:
             if isinstance(one, PendingCommit):
-                words = self._prefix, self._lease.holder, one.seq, first, int(one.grows), one.now
-                commands.append(link.call(scripts.COMMIT, *words, *kept, *one.body))
+                words = one.number, floor, int(one.grows), one.decided_at, one.now
+                commands.append(link.call(scripts.COMMIT, *who, *words, *kept, one.conditions, one.body))
             elif one.script is None:
                 commands.append(one.arguments)
             else:
                 commands.append(link.call(one.script, *one.arguments))
         return commands
 
-    def _settle(self, link: RedisLink, one: PendingCommit | _Read, reply: Any) -> None:  # noqa: ANN401
-        """Tell who waits what came of it."""
-        if isinstance(reply, Exception):
-            _fail(one.future, link.refusal(reply))
-        elif isinstance(one, PendingCommit):
-            self._settle_commit(one, reply)
-        elif not one.future.done():
+    def _settle(self, link: RedisLink, one: PendingCommit | _Question, reply: Any) -> None:  # noqa: ANN401
+        """Note what came of it, and tell who waits; of a commit that was done once it is applied."""
+        if isinstance(one, PendingCommit):
+            if isinstance(reply, Exception):
+                self._applied.refused(one, EngineUnavailable(link.refusal(reply)))
+            else:
+                self._settle_commit(one, reply.decode())
+        elif isinstance(reply, Exception):
+            one.fail(EngineUnavailable(link.refusal(reply)))
+        elif one.future is not None and not one.future.done():
             one.future.set_result(reply)
 
-    def _settle_commit(self, commit: PendingCommit, packed: bytes) -> None:
-        result = parse_result(packed, commit)
-        failure: Exception | None = result if isinstance(result, Conflict) else None
-        if isinstance(result, Done):
-            self._journal.add(commit, result.offsets, asyncio.get_running_loop().time())
-            try:
-                self._done(commit, result)
-            except Exception as error:  # noqa: BLE001 - it goes to who asked
-                failure = error
-        if commit.future.done():
+    def _settle_commit(self, commit: PendingCommit, result: str) -> None:
+        word, *numbers = result.split()
+        if word == "done":
             return
-        if failure is not None:
-            commit.future.set_exception(failure)
-        elif isinstance(result, Done):
-            commit.future.set_result(result.offsets)
+        if word in _LOST:
+            raise Lost(_LOST[word])
+        index, seq = map(int, numbers)
+        rows = commit.preconditions if word == "condition" else commit.changes
+        row = rows[index - 1]
+        self._applied.conflicts(commit, Conflict(row.table, row.key), seq)
 
-    # Away, and back
-
-    def _go_away(self, why: str) -> None:
-        self.trouble = why
-        _logger.error("%s", why)
-        for one in self._sent:
-            if isinstance(one, PendingCommit):
-                self._in_doubt.append(one)
-            else:
-                _fail(one.future, why)
-        self._sent = []
-        self._refuse(why)
-
-    async def _come_back(self) -> None:
-        while True:
-            try:
-                self._link = await self._reconnect()
-            except EngineUnavailable as error:
-                if str(error) != self.trouble:
-                    _logger.error("%s", error)
-                self.trouble = str(error)
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                self.trouble = None
-                self._renew_at = asyncio.get_running_loop().time() + RENEW_SECONDS
-                _logger.warning("Redis at %s is back", self._address)
-                return
-
-    async def _reconnect(self) -> RedisLink:
-        link = await RedisLink.dial(self._address, _SCRIPTS)
-        try:
-            server = await link.look_over()
-            seq, results = await self._lease.resume(
-                link, server, epoch=self._epoch, floor=self._journal.floor
-            )
-            in_doubt, self._in_doubt = self._in_doubt, []
-            for commit in in_doubt:
-                if commit.seq in results:
-                    self._settle_commit(commit, results[commit.seq])
-                else:
-                    self._in_doubt.append(commit)
-            lost = self._journal.after(seq)
-            if lost:
-                _logger.warning(
-                    "Redis at %s came back without the last %d commits; they are written again",
-                    self._address,
-                    len(lost),
-                )
-            await self._write_again(link, [*lost, *self._in_doubt])
-        except BaseException:
-            await link.close()
-            raise
-        return link
-
-    async def _write_again(self, link: RedisLink, commits: Sequence[PendingCommit]) -> None:
-        for start in range(0, len(commits), MAX_BATCH):
-            batch = commits[start : start + MAX_BATCH]
-            replies = await link.exchange(self._commands(link, batch))
-            for commit, reply in zip(batch, replies, strict=True):
-                if commit.offsets is None:
-                    self._in_doubt.remove(commit)
-                    self._settle(link, commit, reply)
-                elif isinstance(reply, Exception):
-                    raise EngineUnavailable(link.refusal(reply))
-                elif not _is_same(parse_result(reply, commit), commit):
-                    raise Lost
-
-
-def _is_same(result: Done | Conflict, commit: PendingCommit) -> bool:
-    return isinstance(result, Done) and result.offsets == commit.offsets
-
-
-def _fail(future: "asyncio.Future[Any]", why: str) -> None:
-    if not future.done():
-        future.set_exception(EngineUnavailable(why))
+    def _count(self, batch: Sequence[PendingCommit | _Question], seconds: float) -> None:
+        kinds: dict[str, int] = {}
+        for one in batch:
+            script = scripts.COMMIT if isinstance(one, PendingCommit) else one.script
+            if script is not None:
+                kinds[KINDS[script]] = kinds.get(KINDS[script], 0) + 1
+        for kind, count in kinds.items():
+            self._telemetry.called(kind, count, seconds)

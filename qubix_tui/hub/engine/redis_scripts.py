@@ -1,13 +1,16 @@
-"""What runs inside Redis: each script is one step, whole or not at all.
+"""What runs inside Redis when a hub writes and reads: each script is one step, whole or not at all.
 
-The keys, all behind one prefix:
+The keys, all behind one prefix (those of the hubs themselves: `qubix_tui.hub.engine.redis_node_scripts`):
 
-- ``meta``, a hash: ``form``, ``epoch``, ``run`` (which life of the server wrote last), ``holder`` (the hub
-  that may write, and which of its connections), ``seq`` (the last commit), ``batch`` (the first of those
-  that were sent together with it), ``forgotten`` (the highest offset of a channel that nobody remembers).
-- ``lease``: who holds the store, for people and for other hubs; it runs out.
-- ``results``, a hash: what the commits of the last batch came to, for a hub whose connection broke before it
-  was told.
+- ``meta``, a hash: ``form``, ``epoch``, ``term`` (whoever knows another one may not write), ``run`` (which
+  life of the server was seen last), ``seq`` (the number of the last commit), ``last`` (its mark: whose it
+  was, and which of theirs), ``first`` (the oldest commit that is in the log), ``bytes`` (how long the log
+  is), ``forgotten`` (the highest offset of a channel that nobody remembers), ``joins``, ``heard``, ``held``.
+- ``log``, a stream whose ids are the numbers of commits: each whole, for the hubs to apply.
+- ``versions``, a hash: for each row that a commit in the log has written the number of the last one, whose
+  it was, and the number of the last one of anybody else.
+- ``results:NODE``, a hash: what a hub's last commits came to, by that hub's own numbers, from the one that
+  stands under the empty name on. A commit that is sent again does nothing, and gets the same result.
 - ``offsets``, a hash, and ``used``, a sorted set: each channel's newest offset, and when it was given.
 - ``table:NAME``, a hash, and ``index:NAME``, a sorted set of its keys: what a prefix finds without a scan.
 - ``events:CHANNEL``, a stream whose ids are offsets.
@@ -15,171 +18,242 @@ The keys, all behind one prefix:
 
 from typing import Final
 
-FORM: Final = b"1"
+FORM: Final = b"2"
 """Which arrangement of keys these scripts know."""
 
 MOVING: Final = b"moving"
 MOVED: Final = b"moved"
 """What stands in place of the form while a store is filled by a move, and once it was moved elsewhere."""
 
-COMMIT: Final = """
-local prefix = ARGV[1]
-local meta, results = prefix .. 'meta', prefix .. 'results'
-local offsets, used = prefix .. 'offsets', prefix .. 'used'
-local holder, seq, batch, grows = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local now, max_events, max_age, max_offsets = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
-local at = 9
-local function take() at = at + 1; return ARGV[at] end
+LOG_ENTRIES: Final = 20_000
+LOG_BYTES: Final = 64 * 1024 * 1024
+"""How much of the log is kept: a hub that was away for longer than that has to start anew."""
 
-local found = redis.call('HGET', meta, 'holder')
-if not found then return cmsgpack.pack({'lost'}) end
-if found ~= holder then
-  return cmsgpack.pack({'fenced', redis.call('GET', prefix .. 'lease') or ''})
-end
+_WRITE: Final = r"""
+local function text(number) return string.format('%.0f', number) end
 
-local function finish(reply)
-  local packed = cmsgpack.pack(reply)
-  redis.call('HSET', results, seq, packed)
-  redis.call('HSET', meta, 'seq', seq)
-  return packed
-end
-
--- The first write decides whether a full Redis refuses all of it; after that nothing is refused.
-local function begin()
-  if grows == '1' then
-    redis.call('HSET', meta, 'seq', seq)
-  else
-    redis.call('HDEL', results, '')
+local function parse(body, at)
+  local changes, events, count = {}, {}, nil
+  count, at = struct.unpack('>I4', body, at)
+  for index = 1, count do
+    local name, key, flags, value
+    name, key, flags, value, at = struct.unpack('>I4c0I4c0BI4c0', body, at)
+    changes[index] = {name, key, flags, value, name .. '\0' .. key}
   end
-  if redis.call('HGET', meta, 'batch') ~= batch then
-    redis.call('DEL', results)
-    redis.call('HSET', meta, 'batch', batch)
+  count, at = struct.unpack('>I4', body, at)
+  for index = 1, count do
+    local channel, kind, data
+    channel, kind, data, at = struct.unpack('>I4c0I4c0I4c0', body, at)
+    events[index] = {channel, kind, data}
   end
+  return changes, events
 end
 
-for number = 1, tonumber(take()) do
-  local name, key, there, value = take(), take(), take(), take()
-  if redis.call('HGET', prefix .. 'table:' .. name, key) ~= (there == '1' and value) then
-    begin()
-    return finish({'conflict', number})
-  end
+-- Of what is known of a row: the last commit that wrote it of any other hub than this one.
+local function written_by_others(version, node)
+  local seq, writer, other = string.match(version, '^(%d+) (%S+) (%d+)$')
+  return writer == node and other or seq
 end
-begin()
 
-for _ = 1, tonumber(take()) do
-  local name, key, there, value = take(), take(), take(), take()
-  if there == '1' then
-    redis.call('HSET', prefix .. 'table:' .. name, key, value)
-    redis.call('ZADD', prefix .. 'index:' .. name, 0, key)
-  else
-    redis.call('HDEL', prefix .. 'table:' .. name, key)
-    redis.call('ZREM', prefix .. 'index:' .. name, key)
+local function write_rows(prefix, node, seq, changes)
+  for _, change in ipairs(changes) do
+    local name, key, row = change[1], change[2], change[5]
+    if change[3] % 2 == 1 then
+      redis.call('HSET', prefix .. 'table:' .. name, key, change[4])
+      redis.call('ZADD', prefix .. 'index:' .. name, 0, key)
+    else
+      redis.call('HDEL', prefix .. 'table:' .. name, key)
+      redis.call('ZREM', prefix .. 'index:' .. name, key)
+    end
+    local version = redis.call('HGET', prefix .. 'versions', row)
+    local others = version and written_by_others(version, node) or '0'
+    redis.call('HSET', prefix .. 'versions', row, seq .. ' ' .. node .. ' ' .. others)
   end
 end
 
-local given = {}
-for number = 1, tonumber(take()) do
-  local channel, kind, data = take(), take(), take()
-  local stream = prefix .. 'events:' .. channel
-  local offset = redis.call('HGET', offsets, channel) or redis.call('HGET', meta, 'forgotten')
-  given[number] = tonumber(offset) + 1
-  offset = string.format('%.0f', given[number])
-  redis.call('HSET', offsets, channel, offset)
-  redis.call('ZADD', used, seq, channel)
-  redis.call('XADD', stream, 'MAXLEN', '~', max_events, offset .. '-0', 't', kind, 'd', data, 'a', ARGV[6])
+local function write_event(prefix, seq, event, offset, now, max_events, max_age)
+  local stream = prefix .. 'events:' .. event[1]
+  redis.call('HSET', prefix .. 'offsets', event[1], offset)
+  redis.call('ZADD', prefix .. 'used', seq, event[1])
+  redis.call(
+    'XADD', stream, 'MAXLEN', '~', max_events, offset .. '-0', 't', event[2], 'd', event[3], 'a', now)
   -- Two aged ones go for each that comes: whatever has aged is gone in the end, and no commit waits for it.
   for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', 2)) do
-    if tonumber(entry[2][6]) >= now - max_age then break end
+    if tonumber(entry[2][6]) >= tonumber(now) - max_age then break end
     redis.call('XDEL', stream, entry[1])
   end
-  redis.call('PEXPIRE', stream, string.format('%.0f', math.max(1000, max_age)))
+  redis.call('PEXPIRE', stream, text(math.max(1000, max_age)))
 end
 
-local forgotten, names = tonumber(redis.call('HGET', meta, 'forgotten')), {}
-local excess = redis.call('ZCARD', used) - max_offsets
-if excess > 0 then
-  local gone = redis.call('ZPOPMIN', used, math.min(excess, 1000))
-  for index = 1, #gone, 2 do
-    local channel = gone[index]
-    forgotten = math.max(forgotten, tonumber(redis.call('HGET', offsets, channel)))
-    redis.call('HDEL', offsets, channel)
-    redis.call('DEL', prefix .. 'events:' .. channel)
-    names[#names + 1] = channel
-  end
-  redis.call('HSET', meta, 'forgotten', string.format('%.0f', forgotten))
+local function forget(prefix, channel)
+  redis.call('HDEL', prefix .. 'offsets', channel)
+  redis.call('ZREM', prefix .. 'used', channel)
+  redis.call('DEL', prefix .. 'events:' .. channel)
 end
-return finish({'done', forgotten, given, names})
+
+-- A row that no commit in the log has written is known to all.
+local function drop_versions(prefix, seq, entry)
+  local _, at = struct.unpack('>I4c0', entry, 1)
+  for _, change in ipairs(parse(entry, at)) do
+    local version = redis.call('HGET', prefix .. 'versions', change[5])
+    if version and string.match(version, '^%d+') == seq then
+      redis.call('HDEL', prefix .. 'versions', change[5])
+    end
+  end
+end
+
+local function add_to_log(prefix, seq, mark, first, bytes, entry)
+  local log, keep, room = prefix .. 'log', LOG_ENTRIES, LOG_BYTES
+  redis.call('XADD', log, text(seq) .. '-0', 'd', entry)
+  bytes = bytes + #entry
+  if seq - first >= keep or bytes > room then
+    -- Some more than there have to: the next commits then need not look.
+    keep, room = keep - math.min(100, keep / 2), room - room / 64
+    local gone = 0
+    while gone < 200 and first < seq and (seq - first >= keep or bytes > room) do
+      local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+      local number = string.match(oldest[1], '^%d+')
+      bytes, first, gone = bytes - #oldest[2][2], tonumber(number) + 1, gone + 1
+      drop_versions(prefix, number, oldest[2][2])
+      redis.call('XDEL', log, oldest[1])
+    end
+  end
+  redis.call(
+    'HSET', prefix .. 'meta', 'seq', text(seq), 'last', mark, 'first', text(first), 'bytes', text(bytes))
+end
+""".replace("LOG_ENTRIES", str(LOG_ENTRIES)).replace("LOG_BYTES", str(LOG_BYTES))
+
+COMMIT: Final = (
+    _WRITE
+    + r"""
+local prefix, term, node, number, floor, grows = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local applied, now = tonumber(ARGV[7]), ARGV[8]
+local max_events, max_age, max_offsets = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
+local conditions, body = ARGV[12], ARGV[13]
+local meta, results = prefix .. 'meta', prefix .. 'results:' .. node
+
+local found = redis.call('HMGET', meta, 'term', 'seq', 'last', 'first', 'bytes', 'forgotten')
+if found[1] ~= term then return 'lost' end
+local seq, first, forgotten = tonumber(found[2]), tonumber(found[4]), tonumber(found[6])
+if applied + 1 < first then return 'behind' end
+local mine = redis.call('HMGET', results, '', number)
+if not mine[1] then return 'unknown' end
+if mine[2] then return mine[2] end
+if tonumber(number) < tonumber(mine[1]) then return 'stale' end
+
+-- The first write decides whether a full Redis refuses all of it; after that nothing is refused.
+local function finish(result)
+  if grows ~= '1' then redis.call('HDEL', results, number) end
+  redis.call('HSET', results, '', floor, number, result)
+  for old = tonumber(mine[1]), tonumber(floor) - 1 do redis.call('HDEL', results, text(old)) end
+  return result
+end
+
+local count, at = struct.unpack('>I4', conditions, 1)
+for index = 1, count do
+  local name, key, flags, value
+  name, key, flags, value, at = struct.unpack('>I4c0I4c0BI4c0', conditions, at)
+  if redis.call('HGET', prefix .. 'table:' .. name, key) ~= (flags == 1 and value) then
+    return finish('condition ' .. index .. ' ' .. found[2])
+  end
+end
+local changes, events = parse(body, 1)
+for index, change in ipairs(changes) do
+  local version = change[3] < 2 and redis.call('HGET', prefix .. 'versions', change[5])
+  local others = version and written_by_others(version, node)
+  if others and tonumber(others) > applied then
+    return finish('row ' .. index .. ' ' .. others)
+  end
+end
+seq = seq + 1
+finish('done ' .. text(seq))
+
+write_rows(prefix, node, text(seq), changes)
+local time = redis.call('TIME')
+local mark = node .. '/' .. number
+local head = {found[3], mark, time[1] * 1000 + math.floor(time[2] / 1000), tonumber(now), 0, #events}
+for _, event in ipairs(events) do
+  local offset = redis.call('HGET', prefix .. 'offsets', event[1])
+  offset = (offset and tonumber(offset) or forgotten) + 1
+  head[#head + 1] = offset
+  write_event(prefix, text(seq), event, text(offset), now, max_events, max_age)
+end
+local excess = redis.call('ZCARD', prefix .. 'used') - max_offsets
+if excess > 0 then
+  for _, channel in ipairs(redis.call('ZRANGE', prefix .. 'used', 0, math.min(excess, 1000) - 1)) do
+    forgotten = math.max(forgotten, tonumber(redis.call('HGET', prefix .. 'offsets', channel)))
+    forget(prefix, channel)
+    head[#head + 1] = channel
+  end
+  redis.call('HSET', meta, 'forgotten', text(forgotten))
+end
+head[5] = forgotten
+head = cmsgpack.pack(head)
+add_to_log(prefix, seq, mark, first, tonumber(found[5]), struct.pack('>I4', #head) .. head .. body)
+return 'done ' .. text(seq)
 """
+)
 """One commit.
 
-ARGV: prefix, holder, seq, that of the first in its batch, whether it may make Redis larger, now (ms), events
-per channel, their age (ms), channels; then preconditions, changes and events, each list after its length.
+ARGV: prefix, term, hub, that hub's number of it, the oldest number whose result the hub may still ask for,
+whether it may make Redis larger, the commit that the hub had applied when it decided, now (ms), events per
+channel, their age (ms), channels; then the preconditions, and what goes into the log
+(`qubix_tui.hub.engine.redis_log`).
+
+Gives one of: ``done SEQ``; ``condition INDEX SEQ`` or ``row INDEX SEQ`` for what did not hold, and the commit
+that has to be applied before it is decided again; ``lost``, ``behind`` or ``unknown``, for a hub that has to
+start anew; ``stale``, over an old connection.
 """
 
-TAKE: Final = """
-local prefix, holder, lease, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local form, run, keeps, epoch = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
-local meta, lease_key = prefix .. 'meta', prefix .. 'lease'
-local held = redis.call('GET', lease_key)
-if held then return {'held', held, redis.call('PTTL', lease_key)} end
-local known = redis.call('HGET', meta, 'form')
-if known and known ~= form then return {'form', known} end
-if not known then
-  redis.call('HSET', meta, 'form', form, 'epoch', epoch, 'run', run, 'forgotten', '0', 'seq', '0')
-elseif redis.call('HGET', meta, 'run') ~= run then
-  redis.call('HSET', meta, 'run', run)
-  if keeps ~= '1' then redis.call('HSET', meta, 'epoch', epoch) end
-end
-redis.call('HSET', meta, 'holder', holder)
-redis.call('SET', lease_key, lease, 'PX', ttl)
-return {'taken', redis.call('HMGET', meta, 'epoch', 'seq', 'forgotten')}
-"""
-"""A hub takes the store, unless another one holds it.
-
-ARGV: prefix, holder, lease and its time (ms), form, the server's run id, whether a server that was restarted
-has kept everything, an epoch for a history that is new, or whose end may be lost.
-"""
-
-RESUME: Final = """
-local prefix, holder, lease, ttl, old = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local epoch, floor, run, fresh = ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
+RESTORE: Final = (
+    _WRITE
+    + r"""
+local prefix, term, seq, entry = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local max_events, max_age, hold = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local meta = prefix .. 'meta'
-local hub = redis.call('HGET', meta, 'holder')
-if not hub then return {'lost'} end
-if string.sub(hub, 1, #old) ~= old then return {'fenced', redis.call('GET', prefix .. 'lease') or ''} end
-local seq = redis.call('HGET', meta, 'seq')
-if redis.call('HGET', meta, 'epoch') ~= epoch or tonumber(seq) < floor then
-  redis.call('HSET', meta, 'epoch', fresh)
-  return {'lost'}
+local found = redis.call('HMGET', meta, 'term', 'seq', 'last', 'first', 'bytes')
+if found[1] ~= term then return 'lost' end
+local packed, at = struct.unpack('>I4c0', entry, 1)
+local head = cmsgpack.unpack(packed)
+local last = tonumber(found[2])
+if last >= seq then
+  local there = redis.call('XRANGE', prefix .. 'log', ARGV[3], ARGV[3])[1]
+  return (not there or there[2][2] == entry) and 'there' or 'other'
 end
-redis.call('HSET', meta, 'holder', holder, 'run', run)
-redis.call('SET', prefix .. 'lease', lease, 'PX', ttl)
-return {'resumed', seq, redis.call('HGETALL', prefix .. 'results')}
-"""
-"""The same hub is back over a new connection: from here on its old one writes nothing any more.
+if last + 1 ~= seq or found[3] ~= head[1] then return 'other' end
 
-ARGV: prefix, holder, lease and its time (ms), the hub (what every holder of it begins with), epoch, the
-oldest commit that the store has to have, the server's run id, an epoch for a history whose end is lost.
-"""
-
-RENEW: Final = """
-local prefix, holder, lease, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local found = redis.call('HGET', prefix .. 'meta', 'holder')
-if not found then return {'lost'} end
-if found ~= holder then
-  return {'fenced', redis.call('GET', prefix .. 'lease') or ''}
+-- What was acknowledged once is not refused now, however full it is.
+redis.call('HDEL', prefix .. 'versions', '')
+local node, number = string.match(head[2], '^(.*)/(%d+)$')
+local results = prefix .. 'results:' .. node
+local floor = redis.call('HGET', results, '')
+if floor and tonumber(number) >= tonumber(floor) then
+  redis.call('HSET', results, number, 'done ' .. text(seq))
 end
-if redis.call('PEXPIRE', prefix .. 'lease', ttl) == 0 then
-  redis.call('SET', prefix .. 'lease', lease, 'PX', ttl)
+local changes, events = parse(entry, at)
+write_rows(prefix, node, text(seq), changes)
+for index, event in ipairs(events) do
+  write_event(prefix, text(seq), event, text(head[6 + index]), text(head[4]), max_events, max_age)
 end
-return {'held'}
+for index = 7 + #events, #head do forget(prefix, head[index]) end
+redis.call('HSET', meta, 'forgotten', text(head[5]))
+add_to_log(prefix, seq, head[2], tonumber(found[4]), tonumber(found[5]), entry)
+local time = redis.call('TIME')
+local until_then = time[1] * 1000 + math.floor(time[2] / 1000) + hold
+if until_then > tonumber(redis.call('HGET', meta, 'held') or 0) and hold > 0 then
+  redis.call('HSET', meta, 'held', text(until_then))
+end
+return 'restored'
 """
-"""The lease is held on to. ARGV: prefix, holder, lease and its time (ms)."""
+)
+"""A commit that Redis had lost is written once more, as it was.
 
-RELEASE: Final = """
-if redis.call('HGET', ARGV[1] .. 'meta', 'holder') == ARGV[2] then redis.call('DEL', ARGV[1] .. 'lease') end
+ARGV: prefix, term, its number, the entry of the log, events per channel, their age (ms), how long ordinary
+commits are to wait for more of these (ms).
+
+Gives ``restored``, ``there`` where it is (or was, in a log that has moved on), ``other`` where something else
+has its number, or ``lost``.
 """
-"""The hub ends. ARGV: prefix, holder."""
 
 LOAD: Final = """
 local keys = redis.call('ZRANGEBYLEX', ARGV[1] .. 'index:' .. ARGV[2], ARGV[3], ARGV[4], 'LIMIT', 0, ARGV[5])

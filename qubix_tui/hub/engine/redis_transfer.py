@@ -3,17 +3,19 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, Self
 
+from qubix_tui.hub.engine import redis_node_scripts as node_scripts
 from qubix_tui.hub.engine import redis_scripts as scripts
 from qubix_tui.hub.engine.base import EngineUnavailable
+from qubix_tui.hub.engine.cluster import LEASE_SECONDS
 from qubix_tui.hub.engine.redis_address import RedisAddress
-from qubix_tui.hub.engine.redis_lease import LEASE_SECONDS, POLL_SECONDS, LeaseWatch
+from qubix_tui.hub.engine.redis_join import POLL_SECONDS, LeaseWatch, shown
 from qubix_tui.hub.engine.redis_link import RedisLink, Word
 from qubix_tui.hub.engine.transfer import BATCH, Channel, Event, Head, MoveFailed, Piece, Row
-from qubix_tui.protocol.checks import printable
 
 _LEFT_OVER: Final = (scripts.MOVING, scripts.MOVED)
 
@@ -43,7 +45,7 @@ class RedisStore:
             EngineUnavailable: It can't be reached or used.
             MoveFailed: A hub has it.
         """
-        self._link = await RedisLink.dial(self._address, [scripts.LOAD])
+        self._link = await RedisLink.dial(self._address, [scripts.LOAD, node_scripts.HOLD])
         try:
             self._run = (await self._link.look_over()).run
             await self._take(self._link)
@@ -60,15 +62,19 @@ class RedisStore:
         await link.close()
 
     async def _take(self, link: RedisLink) -> None:
-        lease, watch = self._key("lease"), LeaseWatch()
-        while await link.ask("SET", lease, self._words, "NX", "PX", round(LEASE_SECONDS * 1000)) is None:
-            if watch.is_renewed(await link.ask("PTTL", lease)):
-                holder = printable((await link.ask("GET", lease) or b"unknown").decode(errors="replace"))
-                raise MoveFailed(f"a hub ({holder}) has the store on Redis at {self._address}: end it first")
+        watch = LeaseWatch()
+        words = self._prefix, self._words, round(LEASE_SECONDS * 1000), secrets.token_hex(8)
+        while True:
+            word, *rest = await link.ask(*link.call(node_scripts.HOLD, *words))
+            if word == b"taken":
+                return
+            holder, left = rest
+            if watch.is_renewed(left):
+                who = "a hub" if word == b"alive" else "another move"
+                raise MoveFailed(
+                    f"{who} ({shown(holder)}) has the store on Redis at {self._address}: end it first"
+                )
             await asyncio.sleep(POLL_SECONDS)
-        if await link.ask("EXISTS", self._key("meta")):
-            # A hub that was frozen for longer than its lease writes nothing when it goes on.
-            await link.ask("HSET", self._key("meta"), "holder", "")
 
     async def head(self) -> Head:
         """Give what there is once; see `Source.head`.
@@ -148,7 +154,8 @@ class RedisStore:
     async def finish(self, head: Head) -> None:
         """Be a store from here on; see `Target.finish`."""
         words = "form", scripts.FORM, "epoch", head.epoch, "run", self._run, "forgotten", head.forgotten
-        await self._ask("HSET", self._key("meta"), *words, "seq", 0)
+        empty = "term", secrets.token_hex(8), "seq", 0, "last", "", "first", 1, "bytes", 0
+        await self._ask("HSET", self._key("meta"), *words, *empty)
 
     async def leave(self) -> None:
         """Say that it was moved."""
