@@ -1,26 +1,20 @@
-"""A hub, agents behind networks that can fail, and jobs that write down when they run; all of it for real."""
+"""Hubs, agents behind networks that can fail, and jobs that write down when they run; all of it for real."""
 
 import asyncio
 import contextlib
 import json
-import os
 import secrets
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import psutil
 from websockets.asyncio.client import connect
 
-from agent import control
 from agent.jobs.cgroup import Cgroup
-from agent.jobs.files import Files, holder
 from qubix_tui.client import ClientError, Connection, Refused, RetryPolicy
 from qubix_tui.protocol.errors import ErrorCode
 from qubix_tui.protocol.events import (
@@ -34,15 +28,11 @@ from qubix_tui.protocol.job_records import Job, JobState, Receipt, Requirements
 from qubix_tui.protocol.records import Provider, ProviderState
 from qubix_tui.protocol.requests import IssueToken, JobRef, SubmitJob
 from tests.agent.running import ask
-from tests.end_to_end import stamping_job
-from tests.end_to_end.processes import command, environment
-from tests.end_to_end.proxy import Proxy
+from tests.end_to_end.followers import Follower
+from tests.end_to_end.hubs import Hub, Hubs
+from tests.end_to_end.job_machine import Agent
+from tests.end_to_end.processes import LONG_PATIENCE, until
 from tests.redis_server import RedisServer
-
-T = TypeVar("T")
-
-PATIENCE: Final = 60.0
-"""Seconds that anything may take, with faults, leases that have to run out, and a busy machine."""
 
 STEADY: Final = RetryPolicy(delays=(0.2,), attempts=None)
 
@@ -57,173 +47,76 @@ class Stamp(NamedTuple):
     at: float
 
 
-async def wait(look: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
-    """Give the first truthy thing that ``look`` finds; fails when that takes too long."""
-    deadline = time.monotonic() + patience
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"waited {patience:g} s for {what}"
-        await asyncio.sleep(0.02)
-    return found
-
-
-class Agent:
-    """One provider's machine.
-
-    Args:
-        world: Where it is.
-        name: What it is called.
-        proxy: The network between it and the hub.
-    """
-
-    def __init__(self, world: "World", name: str, proxy: Proxy) -> None:
-        self.name = name
-        self.proxy = proxy
-        self.home = world.root / name
-        self.process: subprocess.Popen[bytes] | None = None
-        self.said = world.said
-        self.home.mkdir()
-        user = '[jobs]\nuser = "root"\n' if os.geteuid() == 0 else ""
-        (self.home / "agent.toml").write_text(user)
-        script = [sys.executable, stamping_job.__file__, str(world.root)]
-        (self.home / "workloads.toml").write_text(
-            f'benchmark = false\n[workload.stamping]\ncommand = {script!r}\nsandbox = "none"\n'
-        )
-
-    def start(self) -> None:
-        """Start it; or another one in its place."""
-        self.process = subprocess.Popen(
-            [
-                *(command("qubix-agent"), "--hub", self.proxy.url, "--name", self.name, "--price", "36"),
-                *("--token-file", str(self.home / "token")),
-            ],
-            env=environment(self.home, LD_LIBRARY_PATH="/nonexistent"),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self.said,
-        )
-
-    async def pause(self, paused: bool) -> None:
-        """Have its owner keep it, or offer it again."""
-        wish = control.Command(do="pause" if paused else "resume")
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                reply = await asyncio.to_thread(control.ask, self.home / "agent", wish)
-            except control.ControlError:
-                # It has just been started again.
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.05)
-            else:
-                assert reply.error is None
-                return
-
-    def files(self, job_id: str) -> list[Files]:
-        """The attempts at a job that it holds."""
-        return [Files(path) for path in (self.home / "agent" / "jobs").glob(f"{job_id}.*")]
-
-    def held(self) -> list[str]:
-        """The attempts that it still holds."""
-        return [path.name for path in (self.home / "agent" / "jobs").glob("*")]
-
-    def supervisor(self, job_id: str) -> int | None:
-        """The id of the process that holds a job here."""
-        return next((pid for files in self.files(job_id) if (pid := holder(files.lock))), None)
-
-    def first_process(self, job_id: str) -> int | None:
-        """The id of the job's first process here."""
-        for files in self.files(job_id):
-            started, ended = files.journal()
-            if started is not None and ended is None:
-                return started.process.pid
-        return None
-
-
 class World:
-    """A hub, agents, and whoever submits jobs.
+    """Hubs, agents, and whoever submits jobs.
 
     Args:
-        root: A directory of its own; what hub and agents complain of is in ``said`` there.
+        root: A directory of its own; what hubs and agents complain of is in ``said`` there.
         lease: Seconds of a lease.
-        redis: Where the hub keeps its state; None for a file.
+        redis: Where the hubs keep their state; None for a file.
+        hubs: How many there are.
     """
 
-    def __init__(self, root: Path, lease: float, redis: RedisServer | None = None) -> None:
+    def __init__(self, root: Path, lease: float, redis: RedisServer | None = None, hubs: int = 1) -> None:
         self.root = root
-        self.redis = redis
         self.agents: list[Agent] = []
         self.job_ids: list[str] = []
-        self.completions: dict[str, list[Event]] = {}
         self.jobs: dict[str, Job] = {}
         self.providers: dict[str, Provider] = {}
         self.token = ""
-        self.hub: subprocess.Popen[bytes] | None = None
         self.said = (root / "said").open("ab")
-        self.hub_lock = asyncio.Lock()
-        """Held by who does something to the hub, or to its Redis."""
-        self._lease = lease
+        self.hubs = Hubs(root, self.said, redis, count=hubs, settings=f"[jobs]\nlease_seconds = {lease}\n")
+        self._way = self.hubs.way()
         self._client: Connection | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self._follower: Follower | None = None
+        self._following: asyncio.Task[None] | None = None
+
+    @property
+    def follower(self) -> Follower:
+        """Who hears of everything, and counts."""
+        assert self._follower is not None
+        return self._follower
 
     async def open(self, agents: int) -> None:
         """Start everything."""
-        home = self.root / "hub"
-        home.mkdir(parents=True)
-        engine = f"[storage]\nengine = '{self.redis.url}'\n" if self.redis else ""
-        (home / "hub.toml").write_text(f"[jobs]\nlease_seconds = {self._lease}\n{engine}")
-        self.start_hub()
-        await wait(lambda: (home / "tokens" / "operator").exists() or None, "the hub")
-        self.token = (home / "tokens" / "operator").read_text().strip()
-        self._client = Connection(f"ws://127.0.0.1:{self.port}", token=self.token, retry=STEADY)
-        self._client.on("JOB_COMPLETED", self._take_completion)
+        await self.hubs.open()
+        await self._way.start()
+        self.token = self.hubs.operator
+        self._follower = Follower(self.token, [hub.url for hub in self.hubs.all])
+        self._following = asyncio.create_task(self._follower.work())
+        self._client = Connection(self._way.url, token=self.token, retry=STEADY)
         self._client.on("MARKETPLACE_UPDATE", self._take_update)
         self._client.on("PROVIDER_REGISTERED", self._take_provider)
         self._client.on("PROVIDER_STATUS_CHANGED", self._take_status)
         self._client.subscribe("marketplace", snapshot=True)
         await self._client.start()
-        await self._client.wait_open(PATIENCE)
+        await self._client.wait_open(LONG_PATIENCE)
         for number in range(agents):
-            proxy = Proxy(self.port)
+            proxy = self.hubs.way()
             await proxy.start()
-            agent = Agent(self, f"rig-{number}", proxy)
+            agent = Agent(self.root, f"rig-{number}", proxy, self.said)
             self.agents.append(agent)
             issued = await self.ask("token:issue", IssueToken(role="provider", name=agent.name))
             (agent.home / "token").write_text(issued.token)
             agent.start()
-        await wait(lambda: len(self.offering()) == agents or None, "all agents to offer their workload")
+        await until(lambda: len(self.offering()) == agents, "all agents to offer their workload")
 
     async def close(self) -> None:
         """End everything, whatever state it is in."""
         if self._client is not None:
             await self._client.close()
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
         for agent in self.agents:
             await agent.proxy.close()
-        for process in [self.hub, *(agent.process for agent in self.agents)]:
-            if process is not None:
-                process.kill()
-                process.wait()
+            agent.end()
+        await self._way.close()
+        await self.hubs.close()
         for left in self.left_over():
             with contextlib.suppress(psutil.Error):
                 left.kill()
         self.said.close()
-
-    def start_hub(self) -> None:
-        """Start the hub; or another one in its place, with the same data."""
-        self.hub = subprocess.Popen(
-            [command("qubix"), "hub", "--port", str(self.port), "--log-level", "warning"],
-            env=environment(self.root / "hub"),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self.said,
-        )
-
-    def hub_answers(self) -> bool:
-        """Whether somebody listens on the hub's port."""
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-            return True
-        return False
 
     def offering(self) -> dict[str, Provider]:
         """The providers that are known to offer something, by name."""
@@ -235,7 +128,7 @@ class World:
         None where it refuses with the code ``unless``.
         """
         assert self._client is not None
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LONG_PATIENCE
         while True:
             try:
                 return (await self._client.request(kind, data, 5.0)).data
@@ -318,9 +211,16 @@ class World:
         tags = [f"{job_id}.{attempt}" for job_id in self.job_ids for attempt in range(1, 5)]
         return [group for tag in tags if (group := Cgroup.find(tag)) is not None]
 
-    async def account(self, job_id: str) -> "Account":
-        """Ask the hub for all that it keeps of a job, as any client may."""
-        url = f"ws://127.0.0.1:{self.port}"
+    def has_heard(self, offset: int) -> bool:
+        """Whether the follower has got so far; fails where it has failed."""
+        assert self._following is not None
+        if self._following.done():
+            self._following.result()
+        return self.follower.offset >= offset
+
+    async def account(self, job_id: str, hub: Hub | None = None) -> "Account":
+        """Ask a hub (the first one by default) for all that it keeps of a job, as any client may."""
+        url = (hub or self.hubs.all[0]).url
         told = await asyncio.to_thread(ask, url, f"/api/jobs/{job_id}")
         completions, newest, seen = 0, None, -1
         async with connect(url, additional_headers={"Authorization": f"Bearer {self.token}"}) as client:
@@ -338,9 +238,6 @@ class World:
             msgspec.convert(told["receipts"], list[Receipt]),
             completions,
         )
-
-    def _take_completion(self, event: Event) -> None:
-        self.completions.setdefault(event.data.job_id, []).append(event)
 
     def _take_provider(self, event: Event) -> None:
         self.providers[event.data.id] = event.data
@@ -382,10 +279,10 @@ def overlaps(stamps: list[Stamp]) -> list[tuple[Stamp, Stamp]]:
 
 @asynccontextmanager
 async def running_world(
-    root: Path, *, agents: int, lease: float, redis: RedisServer | None = None
+    root: Path, *, agents: int, lease: float, redis: RedisServer | None = None, hubs: int = 1
 ) -> AsyncIterator[World]:
     """A world that is ended with the block, whatever happened in it."""
-    world = World(root, lease, redis)
+    world = World(root, lease, redis, hubs)
     try:
         await world.open(agents)
         yield world

@@ -1,5 +1,6 @@
 """Real processes under test: started with a home of their own, watched, and always ended."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -16,6 +17,9 @@ T = TypeVar("T")
 PATIENCE = 20.0
 """Seconds that a process may take for what it is about to do, on a busy machine."""
 
+LONG_PATIENCE = 60.0
+"""Seconds that anything may take, with faults, leases that have to run out, and a busy machine."""
+
 
 def wait_for(look: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
     """Give the first truthy thing that ``look`` finds; fail when ``patience`` seconds have passed."""
@@ -27,6 +31,15 @@ def wait_for(look: Callable[[], T | None], what: str, patience: float = PATIENCE
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {patience:g} s for {what}")
         time.sleep(0.02)
+
+
+async def until(look: Callable[[], T | None], what: str, patience: float = LONG_PATIENCE) -> T:
+    """As `wait_for`, while other tasks go on."""
+    deadline = time.monotonic() + patience
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"waited {patience:g} s for {what}"
+        await asyncio.sleep(0.02)
+    return found
 
 
 def environment(home: Path, **extra: str) -> dict[str, str]:

@@ -1,7 +1,12 @@
-"""A network that fails: a proxy between an agent and its hub that holds back, swallows and drops."""
+"""A network that fails: proxies that hold back, swallow and drop; and one that balances."""
 
 import asyncio
 import contextlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Proxy:
@@ -12,6 +17,8 @@ class Proxy:
     """
 
     def __init__(self, port: int) -> None:
+        self.last = port
+        """Where the last connection went, or would go."""
         self._port = port
         self._server: asyncio.Server | None = None
         self._up = _Gate()
@@ -29,7 +36,7 @@ class Proxy:
 
     async def start(self) -> None:
         """Listen on a free port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1000)
 
     async def close(self) -> None:
         """Drop everything, and listen no more."""
@@ -60,6 +67,13 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    async def _dial(self) -> Streams:
+        """Connect to the other side."""
+        return await asyncio.open_connection("127.0.0.1", self._port)
+
+    def _ended(self, far_writer: asyncio.StreamWriter) -> None:
+        """Take note that a connection to the other side is over."""
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -67,7 +81,7 @@ class Proxy:
         task.add_done_callback(self._serving.discard)
         self._writers.add(writer)
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
+            far_reader, far_writer = await self._dial()
         except OSError:
             # Nobody listens there now.
             self._writers.discard(writer)
@@ -87,8 +101,61 @@ class Proxy:
             for end in (writer, far_writer):
                 self._writers.discard(end)
                 end.transport.abort()
+            self._ended(far_writer)
             await asyncio.wait(pumps)
             self._pumps.difference_update(pumps)
+
+
+class Balancer(Proxy):
+    """Shares connections out among those ports of this machine that are healthy: the least busy one first.
+
+    Args:
+        ports: Where to.
+        is_healthy: Whether one of them takes clients now.
+        counts: How many connections each of them has: shared with other balancers of the same ports.
+    """
+
+    def __init__(self, ports: Sequence[int], is_healthy: Callable[[int], bool], counts: Counter[int]) -> None:
+        super().__init__(0)
+        self._ports = ports
+        self._is_healthy = is_healthy
+        self._counts = counts
+
+    async def _dial(self) -> Streams:
+        healthy = [port for port in self._ports if self._is_healthy(port)]
+        for port in sorted(healthy, key=self._counts.__getitem__):
+            self._counts[port] += 1
+            self.last = port
+            try:
+                return await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                # It has just gone.
+                self._counts[port] -= 1
+        raise ConnectionRefusedError("nobody is there")
+
+    def _ended(self, far_writer: asyncio.StreamWriter) -> None:
+        self._counts[far_writer.get_extra_info("peername")[1]] -= 1
+
+
+class SocketProxy(Proxy):
+    """Forwards connections from one Unix socket to another.
+
+    Args:
+        path: Where it listens.
+        target: Where to.
+    """
+
+    def __init__(self, path: Path, target: Path) -> None:
+        super().__init__(0)
+        self.path = path
+        self._target = target
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_unix_server(self._serve, str(self.path))
+
+    async def _dial(self) -> Streams:
+        return await asyncio.open_unix_connection(str(self._target))
 
 
 class _Gate:
