@@ -6,7 +6,9 @@ from qubix_tui.hub import snapshots
 from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.history import STEP_SECONDS, History
+from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.registry import Registry
+from qubix_tui.hub.snapshots import Past
 from qubix_tui.protocol import events
 
 SHOWN_SECONDS: Final = 2.0
@@ -51,7 +53,7 @@ class Backfill:
     def missing_since(self, provider_id: str) -> float | None:
         """Give how many seconds ago the hub last had a sample in time; None where it knows of none."""
         entry = self._registry.get(provider_id)
-        if entry is None or entry.metrics is None:
+        if entry is None or entry.sample == 0:
             return None
         # By the same clock that history goes by. Set back meanwhile, it tells nothing.
         now = self._clock.time()
@@ -67,13 +69,24 @@ class Backfill:
         """Note a late sample."""
         self._filled[provider_id] = self._clock.monotonic()
 
-    def show(self) -> None:
-        """Send the past of providers whose gap was filled: who watched before has not seen it."""
+    def show(self) -> list[str]:
+        """Send the past of providers whose gap was filled: who watched before has not seen it.
+
+        Returns:
+            The ids of these providers: who watches them at another hub has not, either.
+        """
         long_ago = self._clock.monotonic() - SHOWN_SECONDS
-        for provider_id in [known for known, at in self._filled.items() if at <= long_ago]:
+        due = [known for known, at in self._filled.items() if at <= long_ago]
+        for provider_id in due:
             del self._filled[provider_id]
             entry = self._registry.get(provider_id)
             if entry is not None and self._fanout.is_heard(entry.channel):
-                points = self._history.points(provider_id)
-                for frame in snapshots.provider(provider_id, entry, points):
-                    self._fanout.publish(events.MARKETPLACE_UPDATE, entry.channel, frame)
+                past = Past(last=entry.last_sample(), points=self._history.points(provider_id))
+                show_past(self._fanout, entry, past)
+        return due
+
+
+def show_past(fanout: Fanout, entry: Entry, past: Past) -> None:
+    """Send what is remembered of a provider to those who watch it."""
+    for frame in snapshots.provider(entry.id, entry, past):
+        fanout.publish(events.MARKETPLACE_UPDATE, entry.channel, frame)

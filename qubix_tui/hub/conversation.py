@@ -71,7 +71,9 @@ def subscribe(session: Conversation, request: Request) -> Awaitable[None] | None
     if options.since is not None:
         return _recover(session, request, channel, options)
     if options.snapshot and channels.is_job(channel):
-        return _show_jobs(session, request, channel)
+        return _show(session, request, channel, _jobs_now)
+    if options.snapshot and _is_elsewhere(session.services, channel):
+        return _show(session, request, channel, _provider_now)
     session.services.fanout.subscribe(session.subscriber, channel)
     slot = session.reserve()
     reply = _subscribed(session, request, channel)
@@ -80,8 +82,13 @@ def subscribe(session: Conversation, request: Request) -> Awaitable[None] | None
     return None
 
 
-async def _show_jobs(session: Conversation, request: Request, channel: str) -> None:
-    """Subscribe with the present of one job, or of all, which the store has; as `_recover` does."""
+async def _show(
+    session: Conversation,
+    request: Request,
+    channel: str,
+    now: Callable[[Services, str], Awaitable[Iterator[bytes]]],
+) -> None:
+    """Subscribe with a present that the store has, or another hub; as `_recover` does."""
     services = session.services
     was_subscribed = channel in session.subscriber.channels
     services.fanout.subscribe(session.subscriber, channel)
@@ -89,7 +96,7 @@ async def _show_jobs(session: Conversation, request: Request, channel: str) -> N
     reply = _subscribed(session, request, channel)
     frames: Iterator[bytes] = iter(())
     try:
-        frames = chain([reply], await _jobs_now(services, channel))
+        frames = chain([reply], await now(services, channel))
     except BaseException:
         if not was_subscribed:
             services.fanout.unsubscribe(session.subscriber, channel)
@@ -102,6 +109,18 @@ def _jobs_now(services: Services, channel: str) -> Awaitable[Iterator[bytes]]:
     if channel == channels.ALL_JOBS:
         return services.jobs.snapshot_of_all()
     return services.jobs.snapshot(channel.partition(":")[2])
+
+
+def _is_elsewhere(services: Services, channel: str) -> bool:
+    """Whether a channel is that of a provider whose last minutes another hub remembers."""
+    kind, _, subject = channel.partition(":")
+    return kind == "provider" and services.providers.peers.holder(subject) is not None
+
+
+async def _provider_now(services: Services, channel: str) -> Iterator[bytes]:
+    provider_id = channel.partition(":")[2]
+    past = await services.providers.peers.past(provider_id)
+    return snapshots.provider(provider_id, services.providers.registry.get(provider_id), past)
 
 
 async def _recover(session: Conversation, request: Request, channel: str, options: SubscribeOptions) -> None:
@@ -129,6 +148,8 @@ async def _recover(session: Conversation, request: Request, channel: str, option
             rest = missed
         elif options.snapshot and channels.is_job(channel):
             rest = await _jobs_now(services, channel)
+        elif options.snapshot and _is_elsewhere(services, channel):
+            rest = await _provider_now(services, channel)
         else:
             rest = _snapshot(session, channel, options)
         frames = chain([reply], rest)
@@ -173,8 +194,7 @@ def _snapshot(session: Conversation, channel: str, options: SubscribeOptions) ->
     if channel in {channels.MARKETPLACE, channels.ALL_PROVIDERS}:
         return snapshots.fleet(providers.registry, channel)
     subject = channel.partition(":")[2]
-    points = providers.history.points(subject)
-    return snapshots.provider(subject, providers.registry.get(subject), points)
+    return snapshots.provider(subject, providers.registry.get(subject), providers.peers.recall(subject))
 
 
 def _set_digest(session: Conversation, channel: str, options: SubscribeOptions) -> None:
@@ -239,7 +259,7 @@ async def remove(session: Conversation, request: Request) -> None:
     session.reply(events.OK, events.Ok(), request.id)
 
 
-def history(session: Conversation, request: Request) -> None:
+def history(session: Conversation, request: Request) -> Awaitable[None] | None:
     """Give a provider's last minutes."""
     providers = session.services.providers
     provider_id = request.data.provider_id
@@ -247,7 +267,17 @@ def history(session: Conversation, request: Request) -> None:
         raise ProtocolError(
             ErrorCode.NOT_FOUND, f"there is no provider {provider_id}", field="data.providerId"
         )
+    if providers.peers.holder(provider_id) is not None:
+        return _history_elsewhere(session, request)
     points = providers.history.points(provider_id, request.data.seconds)
+    session.reserve().fill(snapshots.history(provider_id, points, request.id))
+    return None
+
+
+async def _history_elsewhere(session: Conversation, request: Request) -> None:
+    providers, provider_id = session.services.providers, request.data.provider_id
+    past = await providers.peers.past(provider_id)
+    points = providers.history.recent(past.points, request.data.seconds)
     session.reserve().fill(snapshots.history(provider_id, points, request.id))
 
 

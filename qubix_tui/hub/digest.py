@@ -251,7 +251,7 @@ def _take_page(entries: dict[Entry, None], registry: Registry) -> _Page | None:
     size = 0
     for entry in entries:
         if registry.get(entry.id) is entry:
-            line = _encoded_headline(entry)
+            line = encoded_headline(entry)
             size += len(line) + 1
             if size > framing.MAX_ITEMS_BYTES:
                 break
@@ -265,7 +265,7 @@ def _take_page(entries: dict[Entry, None], registry: Registry) -> _Page | None:
     return _Page(taken, framing.page_frame(channels.MARKETPLACE, data))
 
 
-def _encoded_headline(entry: Entry) -> bytes:
+def encoded_headline(entry: Entry) -> bytes:
     """Give a provider's headline as JSON, encoded once per sample whoever asks."""
     if entry.headline is None or entry.headline[0] != entry.sample:
         assert entry.metrics is not None

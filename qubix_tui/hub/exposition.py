@@ -87,7 +87,7 @@ def take_picture(
 
     Args:
         telemetry: The hub's counters.
-        providers: All that it knows.
+        providers: Those that it looks after.
         now: Seconds since the epoch (`Clock.time`).
         ready: Whether it serves, as `/readyz` says.
         stores: Whether its store took the newest change.

@@ -15,7 +15,7 @@ has got.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from qubix_tui.hub.outbox import Outbox
 from qubix_tui.hub.telemetry import Telemetry
@@ -93,6 +93,15 @@ class Fanout:
         self._dirty: dict[_Group, None] = {}
         self._flush_handle: asyncio.Handle | None = None
         self._flushed_at = -FLUSH_SECONDS
+        self._watcher: Callable[[str], None] | None = None
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Have somebody told which channel has got its first subscriber, or lost its last; once."""
+        self._watcher = watcher
+
+    def subscribers(self, channel: str) -> int:
+        """Give how many have subscribed to a channel by its own key."""
+        return self._counts.get(channel, 0)
 
     def subscriptions(self) -> list[tuple[str, int]]:
         """Give each channel key that has subscribers, with their number."""
@@ -292,6 +301,8 @@ class Fanout:
         held = self._held.setdefault(channels.kind_of(channel), Held())
         held.subscriptions += 1
         held.channels += count == 1
+        if count == 1 and self._watcher is not None:
+            self._watcher(channel)
 
     def _count_down(self, channel: str) -> None:
         self._counts[channel] -= 1
@@ -300,3 +311,5 @@ class Fanout:
         if not self._counts[channel]:
             del self._counts[channel]
             held.channels -= 1
+            if self._watcher is not None:
+                self._watcher(channel)

@@ -6,11 +6,11 @@ Each further GPU of one provider adds 1.9 KB.
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from qubix_tui.hub.clock import Clock
-from qubix_tui.protocol.records import GpuHistoryPoint, HistoryPoint, Metrics
+from qubix_tui.protocol.records import GpuHistoryPoint, GpuMetrics, HistoryPoint, Metrics
 from qubix_tui.protocol.types import from_timestamp, to_timestamp
 
 STEP_SECONDS: Final = 5
@@ -58,22 +58,33 @@ class _Ring:
             self.newest = None
 
     def write(self, step: int, metrics: Metrics) -> None:
-        gpus = [gpu for gpu in metrics.gpus if gpu.index < MAX_GPUS]
-        for gpu in gpus:
-            if gpu.index >= self.gpu_count:
-                self._widen(gpu.index + 1)
+        self._write(step, metrics, {gpu.index: gpu for gpu in metrics.gpus})
+
+    def write_point(self, step: int, point: HistoryPoint) -> None:
+        self._write(step, point, dict(enumerate(point.gpus)))
+
+    def _write(
+        self,
+        step: int,
+        host: Metrics | HistoryPoint,
+        gpus: Mapping[int, GpuMetrics] | Mapping[int, GpuHistoryPoint],
+    ) -> None:
+        kept = [(index, gpu) for index, gpu in gpus.items() if index < MAX_GPUS]
+        for index, _ in kept:
+            if index >= self.gpu_count:
+                self._widen(index + 1)
         width = self.width
         row: list[float | None] = [None] * width
         row[:_HOST_COLUMNS] = (
-            metrics.cpu_percent,
-            metrics.ram_percent,
-            metrics.gpu_percent,
-            metrics.gpu_temp,
-            metrics.net_rx_bytes_per_sec,
-            metrics.net_tx_bytes_per_sec,
+            host.cpu_percent,
+            host.ram_percent,
+            host.gpu_percent,
+            host.gpu_temp,
+            host.net_rx_bytes_per_sec,
+            host.net_tx_bytes_per_sec,
         )
-        for gpu in gpus:
-            start = _HOST_COLUMNS + _GPU_COLUMNS * gpu.index
+        for index, gpu in kept:
+            start = _HOST_COLUMNS + _GPU_COLUMNS * index
             row[start : start + _GPU_COLUMNS] = gpu.util_percent, gpu.mem_used_mb, gpu.temp_c, gpu.power_w
         first = step % STEPS * width
         values = array("f", [_NAN if value is None else value for value in row])
@@ -157,18 +168,42 @@ class History:
             return []
         ring.settle()
         newest = _step_of(self._clock.time())
-        count = min(STEPS, max(0, math.ceil(seconds / STEP_SECONDS)))
         rows = [
             (step, row)
-            for step in range(newest - count + 1, newest + 1)
+            for step in range(self._first_step(seconds), newest + 1)
             if (row := ring.read(step)) is not None
         ]
         gpu_count = max((_known_gpus(row) for _, row in rows), default=0)
         return [_point(step, row, gpu_count) for step, row in rows]
 
+    def recent(self, points: Sequence[HistoryPoint], seconds: float) -> list[HistoryPoint]:
+        """Give those of some points that are of the last ``seconds``, as `points` would."""
+        first = to_timestamp(self._first_step(seconds) * STEP_SECONDS)
+        return [point for point in points if point.timestamp >= first]
+
+    def fill(self, provider_id: str, points: Sequence[HistoryPoint]) -> None:
+        """Fill steps that are empty with what another hub remembers of them, as late samples do."""
+        newest = _step_of(self._clock.time())
+        ring = self._rings.get(provider_id)
+        for point in points:
+            try:
+                step = _step_of(from_timestamp(point.timestamp))
+            except ValueError:
+                # The form of a timestamp is checked on the wire, its calendar is not (31 February).
+                continue
+            if newest - STEPS < step <= newest:
+                ring = ring or self._add(provider_id)
+                ring.settle()
+                if ring.steps[step % STEPS] < step:
+                    ring.write_point(step, point)
+
     def forget(self, provider_id: str) -> None:
         """Drop a provider's past. Unknown providers are no error."""
         self._rings.pop(provider_id, None)
+
+    def _first_step(self, seconds: float) -> int:
+        count = min(STEPS, max(0, math.ceil(seconds / STEP_SECONDS)))
+        return _step_of(self._clock.time()) - count + 1
 
     def _record_late(
         self, provider_id: str, ring: _Ring | None, received: float, taken: float, metrics: Metrics

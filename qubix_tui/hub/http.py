@@ -69,7 +69,7 @@ class HubView(Protocol):
         """One provider's record."""
         ...
 
-    def last_metrics(self, provider_id: str) -> MetricsUpdate | None:
+    async def last_metrics(self, provider_id: str) -> MetricsUpdate | None:
         """One provider's newest sample and when it was received."""
         ...
 
@@ -217,7 +217,7 @@ class HttpRoutes:
         provider = self._view.provider(provider_id)
         if provider is None:
             raise RefusedRequest(404, f"there is no provider {provider_id}")
-        last = self._view.last_metrics(provider_id)
+        last = await self._view.last_metrics(provider_id)
         body = {
             "success": True,
             "provider": provider,

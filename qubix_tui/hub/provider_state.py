@@ -51,12 +51,15 @@ class Entry:
         "headline",
         "heard",
         "heard_here",
+        "heard_there",
         "id",
         "metrics",
         "metrics_at",
         "sample",
         "session_open",
         "stored",
+        "told_by",
+        "watched_from",
     )
 
     def __init__(self, stored: StoredProvider, encoded_size: int, clock: Clock) -> None:
@@ -68,14 +71,21 @@ class Entry:
         self.session_open = False
         """Whether the connection that registered last is open, and this hub's."""
         self.heard = clock.monotonic()
-        """When it was last heard here, or its hub was found gone (monotonic)."""
+        """When it was last heard, here or as its hub says (monotonic)."""
         self.heard_here = False
         """Whether it was heard here since the hub's start, and by no other hub since."""
+        self.heard_there = False
+        """Whether another hub has told when it heard it, since the record was last stored."""
+        self.watched_from = self.heard
+        """Its silence counts from then on, at the earliest: its hub was found gone, say (monotonic)."""
         self.metrics: Metrics | None = None
+        """Its newest sample; None where another hub has received that, or nobody has."""
         self.metrics_at = 0.0
-        """When ``metrics`` was received, in seconds since the epoch."""
+        """When its newest sample was received, in seconds since the epoch."""
         self.sample = 0
-        """The number of ``metrics`` among all samples that the hub received; 0 for none."""
+        """The number of its newest sample among all that the hub received, or was told of; 0 for none."""
+        self.told_by: str | None = None
+        """The hub that has told of the newest sample; None where that came here."""
         self.headline: tuple[int, bytes] | None = None
         """The encoded headline of a sample, and that sample's number."""
         self.channel = channels.provider_channel(stored.provider.id)
@@ -85,13 +95,20 @@ class Entry:
         """The provider's state."""
         return self.stored.provider.state
 
+    def last_sample(self) -> events.MetricsUpdate | None:
+        """Give the newest sample; None where it came elsewhere, or there is none."""
+        if self.metrics is None:
+            return None
+        received = to_timestamp(self.metrics_at)
+        return events.MetricsUpdate(provider_id=self.id, metrics=self.metrics, timestamp=received)
+
     def record(self) -> Provider:
         """Give the record with the time of the last message."""
         return self.with_heartbeat(self.stored.provider)
 
     def with_heartbeat(self, provider: Provider) -> Provider:
         """Give a record of this provider, now or from before, with the time of the last message."""
-        if not self.heard_here:
+        if not self.heard_here and not self.heard_there:
             return provider
         heard_at = self._clock.time() - (self._clock.monotonic() - self.heard)
         return msgspec.structs.replace(provider, last_heartbeat=to_timestamp(heard_at))

@@ -17,8 +17,9 @@ from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.duplicates import REASON, Duplicates
 from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable, NewEvent, settled
 from qubix_tui.hub.fanout import Fanout
-from qubix_tui.hub.history import History
+from qubix_tui.hub.history import WINDOW_SECONDS, History
 from qubix_tui.hub.keyed_locks import KeyedLocks
+from qubix_tui.hub.peers import Peers
 from qubix_tui.hub.provider_state import (
     PROVIDERS_TABLE,
     SIMULATED_TABLE,
@@ -94,13 +95,21 @@ class Providers:
         self._engine = engine
         self._publisher = publisher
         self._fanout = fanout
+        self.peers = Peers(
+            cluster=engine.cluster,
+            registry=registry,
+            fanout=fanout,
+            history=history,
+            clock=clock,
+            spawn=spawn,
+        )
         self._access = access
         self._clock = clock
         self._spawn = spawn
         self._turns = KeyedLocks()
         self._duplicates = Duplicates(clock)
         self._backfill = Backfill(clock, registry, history, fanout)
-        self.samples = Samples(registry, history, self._backfill, fanout, clock)
+        self.samples = Samples(registry, history, self._backfill, fanout, self.peers, clock)
         self._connections: dict[str, ProviderConnection] = {}
 
     async def load(self) -> None:
@@ -134,6 +143,7 @@ class Providers:
                 if change.value is None and entry is not None:
                     self.history.forget(entry.id)
                 self._give_up(change.key)
+                self.peers.moved(change.key)
 
     def _give_up(self, provider_id: str) -> None:
         """End the connection of a provider that is another hub's now, or no more."""
@@ -159,14 +169,36 @@ class Providers:
                 field="data.workerId",
             )
         async with self._turns.of(provider_id):
+            holder = self.peers.holder(provider_id)
             stored = await settled(lambda: self._register(connection, provider_id, request))
+        if holder is not None:
+            self._spawn(self._fetch_past(provider_id, holder))
         if not connection.is_open:
             self.disconnected(connection, goodbye=False)
         return events.Registered(
             provider_id=provider_id,
             session=stored.session,
-            last_sample_seconds_ago=self._backfill.missing_since(provider_id),
+            last_sample_seconds_ago=self._missing_since(provider_id, holder),
         )
+
+    def _missing_since(self, provider_id: str, holder: str | None) -> float | None:
+        """Give how many seconds ago a sample came in time, here or at a hub that can be asked for it."""
+        entry = self.registry.get(provider_id)
+        if entry is not None and entry.told_by not in {None, holder}:
+            return None
+        return self._backfill.missing_since(provider_id)
+
+    async def _fetch_past(self, provider_id: str, holder: str) -> None:
+        """Fill this hub's gap with what another one remembers, or else have its agent fill it."""
+        past = await self.peers.ask(holder, provider_id)
+        if past is not None:
+            self.history.fill(provider_id, past.points)
+            self._backfill.filled(provider_id)
+            return
+        connection = self._connections.get(provider_id)
+        if connection is not None:
+            wanted = events.BackfillWanted(seconds_ago=float(WINDOW_SECONDS))
+            connection.reply(events.PROVIDER_BACKFILL, wanted, None)
 
     async def _register(
         self, connection: ProviderConnection, provider_id: str, request: Register
@@ -264,7 +296,8 @@ class Providers:
         """Deal with the providers that have been silent too long, and with a store that has failed."""
         await self._publisher.probe()
         self.registry.note_nodes()
-        self._backfill.show()
+        for filled in self._backfill.show():
+            self.peers.filled(filled)
         await self._tell_standing([(gone, None) for gone in self._duplicates.take_gone()])
         overdue = [entry for entry in self.registry.overdue() if not self._turns.is_taken(entry.id)]
         for start in range(0, len(overdue), SWEEP_BATCH):
@@ -344,6 +377,7 @@ class Providers:
         entry = self.registry.registered(outcome)
         old = self._connections.get(entry.id)
         self._connections[entry.id] = connection
+        self.peers.moved(entry.id)
         connection.entry = entry
         connection.identity = identity
         self._access.tokens.saved(identity.token_id)

@@ -203,7 +203,7 @@ class Registry(Roster):
         return to_timestamp(self._clock.time())
 
     def _silence(self, entry: Entry, now: float) -> float:
-        return now - max(entry.heard, self._counted_from)
+        return now - max(entry.heard, entry.watched_from, self._counted_from)
 
     def _has_gone(self, entry: Entry, now: float) -> bool:
         if entry.state is ProviderState.OFFLINE:

@@ -61,9 +61,9 @@ class Roster:
         self._put(provider_id, stored, size)
         if stored is not None and stored.node != self._cluster.node:
             entry = self._entries[provider_id]
-            entry.session_open = entry.heard_here = False
+            entry.session_open = entry.heard_here = entry.heard_there = False
             if stored.node != was:
-                entry.heard = self._clock.monotonic()
+                entry.watched_from = self._clock.monotonic()
         return entry
 
     def looks_after(self, entry: Entry) -> bool:
@@ -84,7 +84,7 @@ class Roster:
             now = self._clock.monotonic()
             for entry in self._entries.values():
                 if entry.stored.node in gone:
-                    entry.heard = now
+                    entry.watched_from = now
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -98,7 +98,7 @@ class Roster:
 
     @property
     def newest_sample(self) -> int:
-        """The number of samples received so far."""
+        """The number of samples received, or told of by other hubs, so far."""
         return self._samples
 
     def stalled(self) -> None:
@@ -116,6 +116,28 @@ class Roster:
         entry.metrics = metrics
         entry.metrics_at = self._clock.time()
         entry.sample = self._samples
+        entry.told_by = None
+
+    def heard_elsewhere(self, entry: Entry, age: float) -> None:
+        """Note that another hub has heard a provider, so many seconds ago."""
+        entry.heard = self._clock.monotonic() - age
+        entry.heard_there = True
+
+    def sampled_elsewhere(self, entry: Entry, node: str, headline: bytes, age: float) -> None:
+        """Note the newest sample of a provider as another hub tells it.
+
+        Args:
+            entry: The provider.
+            node: The hub.
+            headline: The sample's line in a digest, as JSON.
+            age: How many seconds ago it came.
+        """
+        self._samples += 1
+        entry.metrics = None
+        entry.metrics_at = self._clock.time() - age
+        entry.sample = self._samples
+        entry.headline = (entry.sample, headline)
+        entry.told_by = node
 
     def provider_id(self, spec: ProviderSpec) -> str:
         """Give the id of the provider with this identity: the one it has, or the one it would get.

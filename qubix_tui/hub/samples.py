@@ -7,6 +7,7 @@ from qubix_tui.hub.backfill import Backfill
 from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.history import History
+from qubix_tui.hub.peers import Peers
 from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.registry import Registry
 from qubix_tui.protocol import codec, events
@@ -30,16 +31,24 @@ class Samples:
         history: Their last minutes.
         backfill: The gaps in these.
         fanout: Who hears samples.
+        peers: Who hears them at other hubs.
         clock: When they come.
     """
 
     def __init__(
-        self, registry: Registry, history: History, backfill: Backfill, fanout: Fanout, clock: Clock
+        self,
+        registry: Registry,
+        history: History,
+        backfill: Backfill,
+        fanout: Fanout,
+        peers: Peers,
+        clock: Clock,
     ) -> None:
         self._registry = registry
         self._history = history
         self._backfill = backfill
         self._fanout = fanout
+        self._peers = peers
         self._clock = clock
 
     def take(self, entry: Entry, request: PublishMetrics, raw: bytes) -> None:
@@ -63,20 +72,25 @@ class Samples:
             return
         self._registry.sampled(entry, metrics)
         self._history.record(entry.id, entry.metrics_at, metrics)
-        if self._fanout.is_heard(entry.channel):
-            self.fan_out(entry.channel, entry.id, metrics, entry.metrics_at)
+        self.fan_out(entry.channel, entry.id, metrics, entry.metrics_at)
 
     def fan_out(self, channel: str, provider_id: str, metrics: object, received: float) -> None:
-        """Publish a sample, whoever it is of.
+        """Publish a sample, whoever it is of, to whoever listens, here and at other hubs.
 
         Raises:
             ValueError: It does not fit into a frame.
         """
+        is_heard, elsewhere = self._fanout.is_heard(channel), self._peers.wanting(provider_id)
+        if not is_heard and not elsewhere:
+            return
         data = codec.encode_record(
             {"providerId": provider_id, "metrics": metrics, "timestamp": to_timestamp(received)}
         )
-        frame = framing.event_frame(events.GPU_METRICS_UPDATE, data, channel)
-        self._fanout.publish(events.GPU_METRICS_UPDATE, channel, frame, subject=channel)
+        if is_heard:
+            frame = framing.event_frame(events.GPU_METRICS_UPDATE, data, channel)
+            self._fanout.publish(events.GPU_METRICS_UPDATE, channel, frame, subject=channel)
+        if elsewhere:
+            self._peers.send_sample(elsewhere, provider_id, data)
 
 
 def _check_size(metrics: Metrics) -> None:

@@ -143,6 +143,7 @@ class Hub(Broadcasts, Views):
             self._services = None
             await self._engine.close()
             raise
+        self._services.providers.peers.start()
         self._sweeper = asyncio.create_task(self.caretaker.sweep_for_ever(), name="hub sweep")
         self._serving = True
         _logger.info("listening on %s", self.url)
@@ -249,6 +250,7 @@ class Hub(Broadcasts, Views):
         self._listeners.close()
         self._cut_all()
         await self._all_gone.wait()
+        await self._services.providers.peers.close()
         await self._listeners.wait_closed()
         await self._finish_tasks(0)
         await self._engine.close()

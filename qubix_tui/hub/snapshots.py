@@ -2,8 +2,8 @@
 
 Pages are encoded one by one, when the socket can take them, so that readers that do not read cost no memory.
 The fleet's snapshot shows what was true when it was asked for: records are immutable, and holding on to them
-costs a reference each. One provider's shows what is true when its first page is made; the events that follow
-it may then be older than it, and lead up to the same.
+costs a reference each. One provider's shows its record as it is when its first page is made; the events that
+follow it may then be older than it, and lead up to the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.registry import Registry
 from qubix_tui.protocol import channels, codec, events
 from qubix_tui.protocol.records import HistoryPoint, Metrics, Provider
-from qubix_tui.protocol.types import RequestId, Wire, to_timestamp
+from qubix_tui.protocol.types import RequestId, Wire
 
 HEARTBEAT_BYTES = 32
 """What the time of the last message may add to a record's encoded size, and a comma."""
@@ -34,7 +34,16 @@ def _fleet_pages(held: list[tuple[Entry, Provider]], counts: list[int], channel:
         yield _page(channel, events.FleetSnapshot(providers=providers, page=page, pages=len(counts)))
 
 
-def provider(provider_id: str, entry: Entry | None, points: Sequence[HistoryPoint]) -> Iterator[bytes]:
+class Past(Wire, frozen=True, kw_only=True):
+    """What a hub remembers of a provider."""
+
+    last: events.MetricsUpdate | None = None
+    """Its newest sample."""
+    points: Sequence[HistoryPoint] = ()
+    """Its history, oldest first."""
+
+
+def provider(provider_id: str, entry: Entry | None, past: Past) -> Iterator[bytes]:
     """Give one provider's record, last sample and past, as frames.
 
     The sample is on the first page beside the record; only where the two are too long for one page it comes
@@ -42,23 +51,22 @@ def provider(provider_id: str, entry: Entry | None, points: Sequence[HistoryPoin
     """
     channel = channels.provider_channel(provider_id)
     record = entry.record() if entry else None
-    metrics = entry.metrics if entry else None
-    metrics_at = to_timestamp(entry.metrics_at) if entry and entry.metrics else None
+    metrics = past.last.metrics if past.last else None
     leads: list[tuple[Provider | None, Metrics | None]] = [(record, metrics)]
     room = framing.MAX_ITEMS_BYTES - _size(record) - _size(metrics)
     if room < 0:
         leads = [(record, None), (None, metrics)]
         room = framing.MAX_ITEMS_BYTES - _size(metrics)
-    past = _history_pages(points, room)
-    pages = len(leads) - 1 + len(past)
+    history = _history_pages(past.points, room)
+    pages = len(leads) - 1 + len(history)
     for page in range(1, pages + 1):
         lead, sample = leads[page - 1] if page <= len(leads) else (None, None)
         update = events.ProviderSnapshot(
             provider_id=provider_id,
             provider=lead,
             metrics=sample,
-            metrics_timestamp=None if sample is None else metrics_at,
-            history=past[page - len(leads)] if page >= len(leads) else [],
+            metrics_timestamp=past.last.timestamp if past.last and sample is not None else None,
+            history=history[page - len(leads)] if page >= len(leads) else [],
             page=page,
             pages=pages,
         )

@@ -9,7 +9,6 @@ from qubix_tui.hub.services import Services
 from qubix_tui.protocol.events import MetricsUpdate
 from qubix_tui.protocol.job_records import Job, JobState, LogPiece, Receipt
 from qubix_tui.protocol.records import Provider
-from qubix_tui.protocol.types import to_timestamp
 
 
 class Views:
@@ -39,9 +38,11 @@ class Views:
     def picture(self) -> Picture:
         """What Prometheus is to see."""
         stats = self.stats()
+        registry = self.services.providers.registry
         return take_picture(
             self.services.telemetry,
-            list(self.services.providers.registry),
+            # Who scrapes all of the hubs that share a store gets each provider once.
+            [entry for entry in registry if registry.looks_after(entry)],
             self.services.clock.time(),
             ready=self.ready,
             stores=self.services.publisher.stores,
@@ -61,13 +62,10 @@ class Views:
         entry = self.services.providers.registry.get(provider_id)
         return entry.record() if entry else None
 
-    def last_metrics(self, provider_id: str) -> MetricsUpdate | None:
-        """One provider's newest sample, and when it was received."""
-        entry = self.services.providers.registry.get(provider_id)
-        if entry is None or entry.metrics is None:
-            return None
-        received = to_timestamp(entry.metrics_at)
-        return MetricsUpdate(provider_id=provider_id, metrics=entry.metrics, timestamp=received)
+    async def last_metrics(self, provider_id: str) -> MetricsUpdate | None:
+        """One provider's newest sample, and when it was received, here or at another hub."""
+        past = await self.services.providers.peers.past(provider_id, with_points=False)
+        return past.last
 
     async def benchmark(self, provider_id: str) -> Job | None:
         """The last benchmark that a provider completed."""

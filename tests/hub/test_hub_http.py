@@ -95,7 +95,7 @@ class View:
     def provider(self, provider_id: str) -> Provider | None:
         return next((known for known in self.all if known.id == provider_id), None)
 
-    def last_metrics(self, provider_id: str) -> MetricsUpdate | None:
+    async def last_metrics(self, provider_id: str) -> MetricsUpdate | None:
         if provider_id != "rig-0":
             return None
         return MetricsUpdate(provider_id=provider_id, metrics=Metrics(cpu_percent=45.2), timestamp=NOW)

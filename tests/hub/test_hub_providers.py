@@ -257,7 +257,7 @@ async def test_simulated_providers_are_an_operators_and_go_with_their_connection
         assert reply["data"]["providerId"] == "sim-a"
         await operator.send("GPU_METRICS_UPDATE", METRICS)
         await operator.heard()
-        assert hub.hub.last_metrics("sim-a") is not None
+        assert await hub.hub.last_metrics("sim-a") is not None
         operator.socket.transport.abort()
         await eventually(lambda: hub.hub.providers() == [])
         assert [kind for _, kind in kinds(await watcher.heard())] == [
@@ -384,7 +384,7 @@ async def test_nothing_is_encoded_for_nobody(hub: Running, monkeypatch: pytest.M
         provider_id = (await agent.register())["data"]["providerId"]
         await agent.send("GPU_METRICS_UPDATE", METRICS)
         await agent.heard()
-        assert hub.hub.last_metrics(provider_id) is not None
+        assert await hub.hub.last_metrics(provider_id) is not None
         assert "GPU_METRICS_UPDATE" not in framed
         await watcher.subscribe("provider:*")
         await agent.send("GPU_METRICS_UPDATE", METRICS)

@@ -8,6 +8,7 @@ import pytest
 from qubix_tui.hub import snapshots
 from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.registry import Registry
+from qubix_tui.hub.snapshots import Past
 from qubix_tui.protocol import MAX_FRAME_BYTES, codec
 from qubix_tui.protocol.records import (
     GpuHistoryPoint,
@@ -46,6 +47,11 @@ def points(count: int, gpus: int) -> list[HistoryPoint]:
         HistoryPoint(timestamp=f"2026-01-31T12:00:{n % 60:02}.000Z", cpu_percent=1.5, gpus=[gpu] * gpus)
         for n in range(count)
     ]
+
+
+def past(entry: Entry, some: list[HistoryPoint]) -> Past:
+    """What a hub remembers of a provider."""
+    return Past(last=entry.last_sample(), points=some)
 
 
 def test_an_empty_fleet_is_one_page() -> None:
@@ -97,7 +103,7 @@ def test_one_providers_snapshot_holds_record_sample_and_past() -> None:
     registry = Registry(ManualClock())
     entry = registered(registry, 1)
     registry.sampled(entry, Metrics(cpu_percent=4.5))
-    (page,) = pages(snapshots.provider(entry.id, entry, points(120, 1)))
+    (page,) = pages(snapshots.provider(entry.id, entry, past(entry, points(120, 1))))
     assert page["kind"] == "provider_snapshot"
     assert page["provider"]["id"] == entry.id
     assert page["metrics"]["cpuPercent"] == 4.5
@@ -110,13 +116,13 @@ def test_a_long_past_takes_more_pages() -> None:
     registry = Registry(ManualClock())
     entry = registered(registry, 1)
     registry.sampled(entry, Metrics(cpu_percent=4.5))
-    past = points(120, 16)
-    found = pages(snapshots.provider(entry.id, entry, past))
+    told = points(120, 16)
+    found = pages(snapshots.provider(entry.id, entry, past(entry, told)))
     assert len(found) > 2
     assert [page["provider"] is None for page in found] == [False] + [True] * (len(found) - 1)
     assert [page["metrics"] is None for page in found] == [False] + [True] * (len(found) - 1)
     assert [point["timestamp"] for page in found for point in page["history"]] == [
-        point.timestamp for point in past
+        point.timestamp for point in told
     ]
 
 
@@ -127,7 +133,7 @@ def test_a_record_and_a_sample_too_long_for_one_page_take_two(steps: int) -> Non
     entry = registered(registry, 1, workloads=[Workload(name="x", description="y" * 1_000)] * 40)
     gpus = [GpuMetrics(index=n, name="z" * 100) for n in range(60)]
     registry.sampled(entry, Metrics(gpus=gpus))
-    found = pages(snapshots.provider(entry.id, entry, points(steps, 16)))
+    found = pages(snapshots.provider(entry.id, entry, past(entry, points(steps, 16))))
     assert (found[0]["provider"] is None, found[0]["metrics"]) == (False, None)
     assert (found[1]["provider"], len(found[1]["metrics"]["gpus"])) == (None, 60)
     assert sum(len(page["history"]) for page in found) == steps
@@ -135,7 +141,7 @@ def test_a_record_and_a_sample_too_long_for_one_page_take_two(steps: int) -> Non
 
 def test_a_provider_that_is_not_known_is_one_page_of_nulls() -> None:
     """A watcher may come before its provider."""
-    (page,) = pages(snapshots.provider("rig-9", None, []))
+    (page,) = pages(snapshots.provider("rig-9", None, Past()))
     assert (page["providerId"], page["provider"], page["metrics"], page["metricsTimestamp"]) == (
         "rig-9",
         None,
