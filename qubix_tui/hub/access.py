@@ -5,12 +5,14 @@ rule keeps a page whose name was re-pointed at this hub (DNS rebinding) from rea
 sends no ``Origin`` and may name any address, so neither rule stands in for a token.
 """
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
 from qubix_tui.hub import addresses
+from qubix_tui.hub.engine.base import Change
 from qubix_tui.hub.tokens import Tokens
 from qubix_tui.protocol import tokens
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
@@ -207,11 +209,14 @@ class Access:
         if isinstance(request.data, Register):
             _check_simulated(identity, request.data)
 
-    def bind_provider(self, identity: Identity, worker_id: str, provider_id: str) -> Identity:
-        """Bind a provider's token to the first (id, workerId) that it registers (`Tokens.bind`).
+    @contextlib.contextmanager
+    def claim(
+        self, identity: Identity, worker_id: str, provider_id: str
+    ) -> Iterator[tuple[Identity, list[Change]]]:
+        """Have a provider for the token that registers it, while that is being stored (`Tokens.claim`).
 
-        Returns:
-            The identity whose ``subject`` is the provider id (an operator's comes back as it is).
+        Gives the identity whose ``subject`` is the provider id (an operator's as it is), and what is to be
+        written.
 
         Raises:
             ProtocolError: ``forbidden``; the token has another provider, or the provider another token.
@@ -220,12 +225,18 @@ class Access:
         if identity.role is Role.OPERATOR:
             if not provider_id.startswith(SIMULATED_PREFIX):
                 raise ProtocolError(ErrorCode.FORBIDDEN, f"{provider_id} is not a simulated provider")
-            return identity
+            yield identity, []
+            return
         token_id = identity.token_id
         if identity.role is not Role.PROVIDER or token_id is None:
             raise ProtocolError(ErrorCode.FORBIDDEN, "registering needs a provider's token")
-        self.tokens.bind(token_id, provider_id, worker_id)
-        return Identity(Role.PROVIDER, provider_id, token_id)
+        with self.tokens.claim(token_id, provider_id, worker_id) as changes:
+            yield Identity(Role.PROVIDER, provider_id, token_id), changes
+
+    def bind(self, identity: Identity, worker_id: str) -> None:
+        """Know that what `claim` gave was stored."""
+        if identity.role is Role.PROVIDER and identity.token_id and identity.subject:
+            self.tokens.bind(identity.token_id, identity.subject, worker_id)
 
 
 def is_forwarded(header_names: Iterable[str]) -> bool:

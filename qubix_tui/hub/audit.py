@@ -1,8 +1,15 @@
 """What was done, or refused, about who may do what: kept on the store, bounded by count.
 
 Refused logins have a table of their own and a rate: whoever knocks all night pushes nothing else out.
+
+Entries are kept under the time when they were made, and a random tail: hubs that share a store count nothing
+together, and each of them deletes the oldest that it knows of. What it knows of follows what was stored
+(`Audit.follow`), by whichever hub.
 """
 
+import secrets
+from bisect import bisect_left, insort
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from qubix_tui.hub.access import Identity
@@ -47,24 +54,39 @@ class Audit:
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
         self._clock = clock
-        self._next = {AUDIT_TABLE: 0, REFUSED_TABLE: 0}
+        self._keys: dict[str, list[str]] = {AUDIT_TABLE: [], REFUSED_TABLE: []}
+        self._newest = 0
         self._bucket = TokenBucket(REFUSALS_PER_SECOND, REFUSALS_BURST)
         self._unsaid = 0
 
     async def load(self) -> None:
-        """Go on where the store ends.
+        """Know of what the store holds.
 
         Raises:
             EngineUnavailable: It can't be read.
         """
-        for table in self._next:
-            newest = max(await self._engine.load(table), default=None)
-            self._next[table] = 0 if newest is None else int(newest) + 1
+        for table in self._keys:
+            self._keys[table] = sorted(await self._engine.load(table))
+
+    def follow(self, changes: Iterable[Change]) -> None:
+        """Know of what was stored."""
+        for change in changes:
+            keys = self._keys.get(change.table)
+            if keys is None:
+                continue
+            at = bisect_left(keys, change.key)
+            known = at < len(keys) and keys[at] == change.key
+            if change.value is None and known:
+                del keys[at]
+            elif change.value is not None and not known:
+                insort(keys, change.key)
 
     def changes(
         self, action: str, actor: Actor, subject: str | None = None, detail: str | None = None
     ) -> list[Change]:
         """Give what is to be written for something that is done: in the very commit that does it.
+
+        Once that is stored `follow` is to be told.
 
         Args:
             action: What; one of those that `AuditEntry` names.
@@ -92,9 +114,10 @@ class Audit:
             ProtocolError: It is not what a hub has written.
         """
         rows: list[bytes] = []
-        for table in self._next:
-            stored = await self._engine.load(table)
-            rows += [stored[key] for key in sorted(stored, reverse=True)[:limit]]
+        for table, keys in self._keys.items():
+            newest = keys[: -limit - 1 : -1]
+            stored = await self._engine.read(table, newest)
+            rows += [stored[key] for key in newest if key in stored]
         entries = [codec.decode_record(row, AuditEntry) for row in rows]
         # Stable: entries of one instant stay in the order in which their table has them.
         return sorted(entries, key=lambda entry: entry.at, reverse=True)[:limit]
@@ -112,13 +135,12 @@ class Audit:
         )
 
     def _append(self, table: str, limit: int, entry: AuditEntry) -> list[Change]:
-        number = self._next[table]
-        self._next[table] = number + 1
-        changes = [Change(table, _key(number), codec.encode_record(entry))]
-        if number >= limit:
-            changes.append(Change(table, _key(number - limit), None))
-        return changes
-
-
-def _key(number: int) -> str:
-    return f"{number:012d}"
+        # Whatever the clock does, what this hub says later stands later.
+        self._newest = max(self._newest + 1, round(self._clock.time() * 1e6))
+        key = f"{self._newest:016d}-{secrets.token_hex(4)}"
+        keys = self._keys[table]
+        oldest = keys[: max(0, len(keys) + 1 - limit)]
+        return [
+            Change(table, key, codec.encode_record(entry), blind=True),
+            *(Change(table, old, None, blind=True) for old in oldest),
+        ]

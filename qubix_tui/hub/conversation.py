@@ -254,8 +254,10 @@ async def set_status(session: Conversation, request: Request) -> None:
 async def remove(session: Conversation, request: Request) -> None:
     """Forget a provider that is gone."""
     services, provider_id = session.services, request.data.provider_id
-    note = services.credentials.audit.changes("provider_removed", token_requests.actor(session), provider_id)
+    audit = services.credentials.audit
+    note = audit.changes("provider_removed", token_requests.actor(session), provider_id)
     await services.providers.remove(provider_id, note)
+    audit.follow(note)
     session.reply(events.OK, events.Ok(), request.id)
 
 

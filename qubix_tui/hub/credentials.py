@@ -3,6 +3,9 @@
 Every change is on the store before it is acknowledged, and in the same commit as its entry in the audit. A
 revocation alone takes effect before that: should the store fail, the token is refused and its connections are
 gone all the same, and the operator is told to ask again.
+
+What other hubs on the same store do is followed: what they issued works here, what they revoked is closed
+here. Where two decide at once the store refuses one of them, which decides anew.
 """
 
 import logging
@@ -10,14 +13,24 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from qubix_tui.hub.access import Identity
 from qubix_tui.hub.audit import Actor, Audit
 from qubix_tui.hub.clock import Clock
-from qubix_tui.hub.engine.base import Change, Conflict, Engine, EngineUnavailable
-from qubix_tui.hub.enrolment import CODES_TABLE, Codes, code_change, used
+from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable, settled
+from qubix_tui.hub.enrolment import CODES_TABLE, Code, Codes, code_change, unknown
+from qubix_tui.hub.keyed_locks import KeyedLocks
 from qubix_tui.hub.registry import Registry
-from qubix_tui.hub.tokens import TOKENS_TABLE, KnownToken, Tokens, token_id_of
-from qubix_tui.protocol import tokens
+from qubix_tui.hub.tokens import (
+    TOKENS_TABLE,
+    KnownToken,
+    Tokens,
+    binding_marks,
+    token_change,
+    token_id_of,
+)
+from qubix_tui.protocol import codec, tokens
 from qubix_tui.protocol.answers import Enrolled, Enrollment, Issued, TokenRecord
 from qubix_tui.protocol.errors import CloseCode, ErrorCode, ProtocolError
 from qubix_tui.protocol.requests import Enroll, IssueToken, Register
@@ -79,6 +92,7 @@ class Credentials:
         self._sessions = sessions
         self._spawn = spawn
         self._codes = Codes()
+        self._turns = KeyedLocks()
 
     async def load(self) -> None:
         """Take over what the engine holds.
@@ -88,12 +102,42 @@ class Credentials:
             ProtocolError: It is not what a hub has written.
         """
         await self.audit.load()
-        void = self._known.load(await self._engine.load(TOKENS_TABLE))
+        shared = self._engine.cluster.node is not None
+        void = self._known.load(await self._engine.load(TOKENS_TABLE), shared=shared)
         if void:
             await self._commit(void)
         for provider_id, worker_id in self._known.bindings():
             self._registry.reserve(worker_id, provider_id)
         self._codes.load(await self._engine.load(CODES_TABLE))
+
+    def follow(self, changes: Sequence[Change]) -> None:
+        """Know what another hub has written; connections of a token that it revoked are ended.
+
+        Raises:
+            ProtocolError: It is not what a hub has written.
+        """
+        self.audit.follow(changes)
+        for change in changes:
+            if change.table == TOKENS_TABLE:
+                self._follow_token(change)
+            elif change.table == CODES_TABLE and change.value is None:
+                self._codes.drop(change.key)
+            elif change.table == CODES_TABLE and change.value is not None:
+                self._codes.put(change.key, codec.decode_record(change.value, Code))
+
+    def _follow_token(self, change: Change) -> None:
+        token_id = token_id_of(change.key)
+        if change.value is None:
+            self._known.forget(token_id)
+            self._end_sessions(token_id)
+            return
+        known = codec.decode_record(change.value, KnownToken)
+        self._known.add(change.key, known)
+        if known.revoked_at is not None:
+            self._end_sessions(token_id)
+        elif known.binding is not None:
+            provider_id, worker_id = known.binding
+            self._registry.reserve(worker_id, provider_id)
 
     def listing(self) -> list[TokenRecord]:
         """Give all tokens, as they are listed: those in use first, then the revoked ones."""
@@ -109,16 +153,14 @@ class Credentials:
             EngineUnavailable: The store did not take it.
         """
         creator = actor.identity.subject or actor.identity.token_id
-        token, token_id = self._new_token(Role(request.role), request.name, creator)
+        token, digest = self._new_token(Role(request.role))
+        known = KnownToken(
+            role=Role(request.role), name=request.name, created_at=self._now(), created_by=creator
+        )
         detail = f"{request.role} {request.name or ''}".rstrip()
-        try:
-            await self._commit(
-                [self._known.change(token_id), *self.audit.changes("token_issued", actor, token_id, detail)]
-            )
-        except BaseException:
-            self._known.discard(token_id)
-            raise
-        return Issued(token_id=token_id, token=token)
+        note = self.audit.changes("token_issued", actor, token_id_of(digest), detail)
+        await self._commit([token_change(digest, known), *note], lambda: self._known.add(digest, known))
+        return Issued(token_id=token_id_of(digest), token=token)
 
     async def revoke(self, actor: Actor, token_id: str, *, last: TokenSession | None = None) -> None:
         """Make a token good for nothing and end its connections.
@@ -129,31 +171,55 @@ class Credentials:
             last: A connection that is to be told before it is ended, by the caller.
 
         Raises:
-            ProtocolError: ``not_found``; ``conflict`` for a local one.
-            EngineUnavailable: The store did not take it; it holds until the hub's next start.
+            ProtocolError: ``not_found``; ``conflict`` for a local one of this machine.
+            EngineUnavailable: The store did not take it; it holds here until the hub's next start.
         """
+        await settled(lambda: self._revoke(actor, token_id, last))
+
+    async def _revoke(self, actor: Actor, token_id: str, last: TokenSession | None) -> None:
+        known = self._revocable(token_id)
+        if known.local:
+            # Another machine's: only its hold on a provider can be ended from here.
+            changes, forgotten = [self._known.removal(token_id)], [token_id]
+        else:
+            changes = [self._known.revoke(token_id, self._now())]
+            forgotten = self._oldest_revoked()
+            changes += [msgspec.structs.replace(self._known.removal(old), blind=True) for old in forgotten]
+        self._end_sessions(token_id, but=last)
+        void = self._codes.open_of(token_id, self._clock.time())
+        changes += [Change(CODES_TABLE, digest, None) for digest in void]
+        note = self.audit.changes("token_revoked", actor, token_id, known.name)
+
+        def apply() -> None:
+            for old in forgotten:
+                self._known.forget(old)
+            for digest in void:
+                self._codes.drop(digest)
+
+        await self._commit([*changes, *note], apply)
+
+    def _revocable(self, token_id: str) -> KnownToken:
         known = self._known.get(token_id)
         if known is None:
             raise ProtocolError(
                 ErrorCode.NOT_FOUND, f"there is no token {token_id}; see token:list", field="data.tokenId"
             )
-        if known.local:
+        if known.local and self._known.is_here(token_id):
             raise ProtocolError(
                 ErrorCode.CONFLICT,
                 f"{known.name} is a token that this hub finds on its own machine: to be rid of it delete "
                 f"the file tokens/{known.role.value} in its QUBIX_HOME and restart the hub",
                 field="data.tokenId",
             )
-        changes = [self._known.revoke(token_id, self._now())]
+        return known
+
+    def _end_sessions(self, token_id: str, *, but: TokenSession | None = None) -> None:
         for session in tuple(self._sessions()):
-            if session.identity.token_id == token_id and session is not last:
+            if session.identity.token_id == token_id and session is not but:
                 if session.opened:
                     session.end(CloseCode.REVOKED, "the token was revoked")
                 else:
                     session.cut()
-        changes += self._codes.void_of(token_id, self._clock.time())
-        changes += self._forget_oldest_revoked()
-        await self._commit([*changes, *self.audit.changes("token_revoked", actor, token_id, known.name)])
 
     async def new_code(self, actor: Actor, name: str | None) -> Enrollment:
         """Make a code that lets one agent enrol.
@@ -163,16 +229,17 @@ class Credentials:
             EngineUnavailable: The store did not take it.
         """
         now = self._clock.time()
-        old = self._codes.forget_old(now)
+        old = self._codes.old(now)
         code, digest, made = self._codes.make(actor.identity, name, now)
         note = self.audit.changes("code_made", actor, None, name)
-        # Known before it is stored: a revocation that comes meanwhile has to find it.
-        self._codes.put(digest, made)
-        try:
-            await self._commit([*old, code_change(digest, made), *note])
-        except BaseException:
-            self._codes.drop(digest)
-            raise
+
+        def apply() -> None:
+            for gone in old:
+                self._codes.drop(gone)
+            self._codes.put(digest, made)
+
+        removals = [Change(CODES_TABLE, gone, None, blind=True) for gone in old]
+        await self._commit([*removals, code_change(digest, made), *note], apply)
         return Enrollment(code=code, expires_at=to_timestamp(made.expires))
 
     async def enroll(self, actor: Actor, request: Enroll) -> Enrolled:
@@ -183,23 +250,46 @@ class Credentials:
                 provider has a token.
             EngineUnavailable: The store did not take it; the code is still good.
         """
-        digest, code = self._codes.find(request.code, self._clock.time())
+        digest, _ = self._find_code(request.code)
+        async with self._turns.of(digest):
+            return await settled(lambda: self._enroll(actor, request))
+
+    async def _enroll(self, actor: Actor, request: Enroll) -> Enrolled:
+        code_digest, code = self._find_code(request.code)
         provider_id = self._free_provider(request.worker_id, code.name)
-        token, token_id = self._new_token(
-            Role.PROVIDER, code.name or provider_id, code.creator, binding=(provider_id, request.worker_id)
+        token, digest = self._new_token(Role.PROVIDER)
+        now = self._now()
+        known = KnownToken(
+            role=Role.PROVIDER,
+            name=code.name or provider_id,
+            created_at=now,
+            created_by=code.creator,
+            binding=(provider_id, request.worker_id),
         )
-        expected, taken = self._codes.use(digest, self._now())
-        note = self.audit.changes("enrolled", actor, provider_id, f"token {token_id}")
-        try:
-            await self._engine.commit([expected], [taken, self._known.change(token_id), *note], ())
-        except BaseException as error:
-            self._known.discard(token_id)
-            if isinstance(error, Conflict):
-                raise used() from None
-            self._codes.put(digest, code)
-            raise
-        self._registry.reserve(request.worker_id, provider_id)
+        taken = msgspec.structs.replace(code, used_at=now)
+        changes = [
+            code_change(code_digest, taken),
+            token_change(digest, known),
+            *binding_marks(provider_id, request.worker_id),
+            *self.audit.changes("enrolled", actor, provider_id, f"token {token_id_of(digest)}"),
+        ]
+
+        def apply() -> None:
+            self._codes.put(code_digest, taken)
+            self._known.add(digest, known)
+            self._registry.reserve(request.worker_id, provider_id)
+
+        with self._known.held(provider_id, token_id_of(digest)):
+            await self._commit(changes, apply)
         return Enrolled(token=token, provider_id=provider_id)
+
+    def _find_code(self, text: str) -> tuple[str, Code]:
+        """Give the hash of a code that is good, and what is kept of it."""
+        digest, code = self._codes.find(text, self._clock.time())
+        creator = self._known.get(code.created_by) if code.created_by else None
+        if creator is not None and creator.revoked_at is not None:
+            raise unknown()
+        return digest, code
 
     def provider_bound(self, actor: Actor, provider_id: str) -> None:
         """Note in the audit, when there is time, which provider a token is for from now on."""
@@ -211,23 +301,14 @@ class Credentials:
         if changes:
             self._spawn(self._note(changes))
 
-    def _new_token(
-        self, role: Role, name: str | None, creator: str | None, *, binding: tuple[str, str] | None = None
-    ) -> tuple[str, str]:
-        """Make a token and know it; gives it and its id."""
+    def _new_token(self, role: Role) -> tuple[str, str]:
+        """Make a token that nobody knows yet; gives it and its hash."""
         if len(self._known) >= MAX_TOKENS:
             raise ProtocolError(ErrorCode.CONFLICT, f"there are {MAX_TOKENS} tokens; revoke some first")
         token = tokens.new_token(role)
         while self._known.get(token_id_of(tokens.hash_token(token))) is not None:
             token = tokens.new_token(role)
-        known = KnownToken(
-            role=role,
-            name=name,
-            created_at=self._now(),
-            created_by=creator,
-            binding=binding,
-        )
-        return token, self._known.add(tokens.hash_token(token), known)
+        return token, tokens.hash_token(token)
 
     def _free_provider(self, worker_id: str, name: str | None) -> str:
         """Give the id of the provider that an agent is, or would become, if no token has it."""
@@ -248,9 +329,9 @@ class Credentials:
             )
         return provider_id
 
-    def _forget_oldest_revoked(self) -> list[Change]:
+    def _oldest_revoked(self) -> list[str]:
         revoked = sorted((known.revoked_at, token_id) for token_id, known in self._known if known.revoked_at)
-        return [self._known.discard(token_id) for _, token_id in revoked[:-MAX_REVOKED]]
+        return [token_id for _, token_id in revoked[:-MAX_REVOKED]]
 
     def _now(self) -> Timestamp:
         return to_timestamp(self._clock.time())
@@ -261,8 +342,13 @@ class Credentials:
         except EngineUnavailable as error:
             _logger.error("the audit was not written: %s", error)
 
-    async def _commit(self, changes: Sequence[Change]) -> None:
-        await self._engine.commit((), changes, ())
+    async def _commit(self, changes: Sequence[Change], apply: Callable[[], object] | None = None) -> None:
+        def applied() -> None:
+            self.audit.follow(changes)
+            if apply is not None:
+                apply()
+
+        await self._engine.commit((), changes, (), applied)
 
 
 def _record(token_id: str, known: KnownToken, connections: int) -> TokenRecord:

@@ -7,10 +7,8 @@ second, is told so; the second may be the one it was meant for.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import msgspec
-
 from qubix_tui.hub.access import Identity
-from qubix_tui.hub.engine.base import Change, Precondition
+from qubix_tui.hub.engine.base import Change
 from qubix_tui.protocol import codec, tokens
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
 from qubix_tui.protocol.types import Id, Name, Timestamp, Wire
@@ -94,7 +92,7 @@ class Codes:
         digest = tokens.hash_token(code)
         known = self._known.get(digest)
         if known is None:
-            raise _refusal("this hub does not know the code; ask its operator for one (qubix enroll new)")
+            raise unknown()
         if known.used_at is not None:
             raise used()
         if now >= known.expires:
@@ -103,27 +101,17 @@ class Codes:
             )
         return digest, known
 
-    def use(self, digest: str, at: Timestamp) -> tuple[Precondition, Change]:
-        """Take a code for used; gives what must be stored now, and what is to be written."""
-        code = self._known[digest]
-        self._known[digest] = taken = msgspec.structs.replace(code, used_at=at)
-        expected = Precondition(CODES_TABLE, digest, codec.encode_record(code))
-        return expected, code_change(digest, taken)
+    def open_of(self, token_id: str, now: float) -> list[str]:
+        """Give the hashes of the codes that a token made and that are still open."""
+        return self._which(lambda code: code.created_by == token_id and _is_open(code, now))
 
-    def void_of(self, token_id: str, now: float) -> list[Change]:
-        """Forget the codes that a token made and that are still open; gives what is to be written."""
-        return self._forget(lambda code: code.created_by == token_id and _is_open(code, now))
-
-    def forget_old(self, now: float) -> list[Change]:
-        """Forget codes that are over: those of yesterday, and where there are too many all of them."""
+    def old(self, now: float) -> list[str]:
+        """Give the hashes of codes to forget: yesterday's; where there are too many all that are over."""
         kept = KEPT_SECONDS if len(self._known) < MAX_CODES else 0.0
-        return self._forget(lambda code: not _is_open(code, now) and now >= code.expires + kept)
+        return self._which(lambda code: not _is_open(code, now) and now >= code.expires + kept)
 
-    def _forget(self, is_void: Callable[[Code], bool]) -> list[Change]:
-        void = [digest for digest, code in self._known.items() if is_void(code)]
-        for digest in void:
-            del self._known[digest]
-        return [Change(CODES_TABLE, digest, None) for digest in void]
+    def _which(self, is_wanted: Callable[[Code], bool]) -> list[str]:
+        return [digest for digest, code in self._known.items() if is_wanted(code)]
 
 
 def code_change(digest: str, code: Code) -> Change:
@@ -137,6 +125,11 @@ def used() -> ProtocolError:
         "this code was used already; ask for a new one, and have the token revoked that it gave "
         "if it was not you"
     )
+
+
+def unknown() -> ProtocolError:
+    """Give the refusal of a code that nobody made here, or that is void with the token that made it."""
+    return _refusal("this hub does not know the code; ask its operator for one (qubix enroll new)")
 
 
 def _is_open(code: Code, now: float) -> bool:

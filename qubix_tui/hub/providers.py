@@ -212,14 +212,13 @@ class Providers:
             if is_clone and self._duplicates.seen(provider_id):
                 await self._tell_standing([(provider_id, REASON)])
             raise
-        identity = self._access.bind_provider(connection.identity, request.worker_id, provider_id)
-        tokens, token_id = self._access.tokens, identity.token_id
-        bound = [tokens.change(token_id)] if token_id and tokens.is_unsaved(token_id) else []
-        await self._publisher.commit(
-            [*outcome.changes, *bound],
-            outcome.events,
-            lambda: self._take_over(connection, identity, outcome),
-        )
+        claim = self._access.claim(connection.identity, request.worker_id, provider_id)
+        with claim as (identity, bound):
+            await self._publisher.commit(
+                [*outcome.changes, *bound],
+                outcome.events,
+                lambda: self._take_over(connection, identity, outcome),
+            )
         assert outcome.stored is not None
         return outcome.stored
 
@@ -380,7 +379,7 @@ class Providers:
         self.peers.moved(entry.id)
         connection.entry = entry
         connection.identity = identity
-        self._access.tokens.saved(identity.token_id)
+        self._access.bind(identity, entry.stored.provider.worker_id)
         if old is not None and old is not connection:
             old.entry = None
             old.end(CloseCode.REPLACED, "replaced by a newer session of this provider")

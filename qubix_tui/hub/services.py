@@ -41,6 +41,7 @@ class Services:
 
     def follow(self, changes: Sequence[Change]) -> None:
         """Know what another hub has written: first providers, for jobs look at these."""
+        self.credentials.follow(changes)
         self.providers.follow(changes)
 
     def refuse_login(self, address: str, error: ProtocolError) -> None:

@@ -45,9 +45,9 @@ class TokenRecord(Wire, frozen=True, kw_only=True):
     """Name or id of the token that made it; null for one that a file of the hub's machine holds."""
     revoked_at: Timestamp | None = None
     local: bool = False
-    """It is in a file on the hub's machine; who wants it gone deletes the file."""
+    """It is in a file on a hub's machine; who wants it gone deletes the file."""
     connections: Count = 0
-    """Connections that show it now."""
+    """Connections to this very hub that show it now: each hub on a store counts its own."""
 
 
 class Tokens(Wire, frozen=True, kw_only=True):

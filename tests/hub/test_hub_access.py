@@ -67,6 +67,13 @@ def provider_access() -> tuple[Access, Identity, Identity]:
     return access, access.authenticate(first), access.authenticate(second)
 
 
+def bind(access: Access, identity: Identity, worker_id: str, provider_id: str) -> Identity:
+    """Register a provider, and have that stored; gives who the connection is from then on."""
+    with access.claim(identity, worker_id, provider_id) as (claimed, _):
+        access.bind(claimed, worker_id)
+    return claimed
+
+
 def refused(code: ErrorCode, call: Any, *arguments: object) -> str:
     """Check that a call is refused with a code, and give the sentence that says why."""
     with pytest.raises(ProtocolError) as caught:
@@ -178,19 +185,19 @@ def test_adding_a_token_again_keeps_its_binding() -> None:
     access = Access()
     token = new_token(Role.PROVIDER)
     access.add_token(token, Role.PROVIDER, "lab")
-    access.bind_provider(access.authenticate(token), "w1", "rig-1")
+    bind(access, access.authenticate(token), "w1", "rig-1")
     access.add_token(token, Role.PROVIDER, "lab")
-    refused(ErrorCode.FORBIDDEN, access.bind_provider, access.authenticate(token), "w2", "rig-2")
+    refused(ErrorCode.FORBIDDEN, bind, access, access.authenticate(token), "w2", "rig-2")
 
 
 def test_a_provider_token_is_bound_to_the_first_it_registers() -> None:
     """The same (id, workerId) may come again; another id or another workerId may not."""
     access, identity, _ = provider_access()
-    bound = access.bind_provider(identity, "w1", "rig-1")
+    bound = bind(access, identity, "w1", "rig-1")
     assert bound == Identity(Role.PROVIDER, "rig-1", identity.token_id)
-    assert access.bind_provider(bound, "w1", "rig-1") == bound
-    refused(ErrorCode.FORBIDDEN, access.bind_provider, bound, "w1", "rig-2")
-    refused(ErrorCode.FORBIDDEN, access.bind_provider, bound, "w2", "rig-1")
+    assert bind(access, bound, "w1", "rig-1") == bound
+    refused(ErrorCode.FORBIDDEN, bind, access, bound, "w1", "rig-2")
+    refused(ErrorCode.FORBIDDEN, bind, access, bound, "w2", "rig-1")
 
 
 def test_a_bound_token_authenticates_as_its_provider() -> None:
@@ -198,34 +205,34 @@ def test_a_bound_token_authenticates_as_its_provider() -> None:
     access = Access()
     token = new_token(Role.PROVIDER)
     access.add_token(token, Role.PROVIDER, "lab")
-    access.bind_provider(access.authenticate(token), "w1", "rig-1")
+    bind(access, access.authenticate(token), "w1", "rig-1")
     assert access.authenticate(token).subject == "rig-1"
 
 
 def test_a_provider_can_not_register_as_another() -> None:
     """A workerId is public: another token that names it is refused, and is not bound by the attempt."""
     access, first, second = provider_access()
-    access.bind_provider(first, "w1", "rig-1")
-    refused(ErrorCode.FORBIDDEN, access.bind_provider, second, "w1", "rig-1")
-    assert access.bind_provider(second, "w2", "rig-2").subject == "rig-2"
+    bind(access, first, "w1", "rig-1")
+    refused(ErrorCode.FORBIDDEN, bind, access, second, "w1", "rig-1")
+    assert bind(access, second, "w2", "rig-2").subject == "rig-2"
 
 
 def test_a_refused_binding_claims_nothing() -> None:
     """The id that a bound token may not have stays free for the token that it belongs to."""
     access, first, second = provider_access()
-    access.bind_provider(first, "w1", "rig-1")
-    refused(ErrorCode.FORBIDDEN, access.bind_provider, first, "w2", "rig-2")
-    assert access.bind_provider(second, "w2", "rig-2").subject == "rig-2"
+    bind(access, first, "w1", "rig-1")
+    refused(ErrorCode.FORBIDDEN, bind, access, first, "w2", "rig-2")
+    assert bind(access, second, "w2", "rig-2").subject == "rig-2"
 
 
 def test_an_operator_binds_simulated_providers_only() -> None:
     """Any number of them, and stays what it is; a viewer binds none."""
     access = Access()
     operator = Identity(Role.OPERATOR, "lab", "t")
-    assert access.bind_provider(operator, "w1", "sim-w1") == operator
-    assert access.bind_provider(operator, "w2", "sim-w2") == operator
-    refused(ErrorCode.FORBIDDEN, access.bind_provider, operator, "w3", "rig-3")
-    refused(ErrorCode.FORBIDDEN, access.bind_provider, Identity(Role.VIEWER), "w1", "sim-w1")
+    assert bind(access, operator, "w1", "sim-w1") == operator
+    assert bind(access, operator, "w2", "sim-w2") == operator
+    refused(ErrorCode.FORBIDDEN, bind, access, operator, "w3", "rig-3")
+    refused(ErrorCode.FORBIDDEN, bind, access, Identity(Role.VIEWER), "w1", "sim-w1")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"])

@@ -1,27 +1,22 @@
 """Tokens and codes on a store: nothing is acknowledged before it is there, and what fails leaves nothing."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from qubix_tui.hub import credentials as module
 from qubix_tui.hub.access import Identity
-from qubix_tui.hub.audit import AUDIT_TABLE, REFUSALS_BURST, Actor, Audit
-from qubix_tui.hub.credentials import Credentials
+from qubix_tui.hub.audit import AUDIT_TABLE, REFUSALS_BURST, Actor
 from qubix_tui.hub.engine.base import Change, EngineUnavailable, NewEvent, Precondition
 from qubix_tui.hub.engine.memory import MemoryEngine
-from qubix_tui.hub.enrolment import CODE_SECONDS, CODES_TABLE
-from qubix_tui.hub.registry import Registry
-from qubix_tui.hub.tokens import TOKENS_TABLE, Tokens
+from qubix_tui.hub.enrolment import CODE_SECONDS
+from qubix_tui.hub.tokens import TOKENS_TABLE
 from qubix_tui.protocol.errors import CloseCode, ErrorCode, ProtocolError
-from qubix_tui.protocol.requests import Enroll, IssueToken, Register
+from qubix_tui.protocol.requests import IssueToken, Register
 from qubix_tui.protocol.tokens import Role, hash_token, is_token, new_token
+from tests.hub.credentials_stage import OPERATOR, STRANGER, FakeSession, Hub, enroll, refused
 from tests.hub.manual_clock import ManualClock
-
-OPERATOR = Actor(Identity(Role.OPERATOR, "ops", "aaaaaaaaaaaa"), "192.0.2.1")
-STRANGER = Actor(Identity(Role.NOBODY), "192.0.2.9")
 
 
 class Store(MemoryEngine):
@@ -44,83 +39,20 @@ class Store(MemoryEngine):
         return await super().commit(preconditions, changes, events, apply)
 
 
-class FakeSession:
-    """A connection that remembers how it was ended."""
-
-    def __init__(self, token_id: str | None, *, opened: bool = True) -> None:
-        self.identity = Identity(Role.VIEWER, None, token_id)
-        self.opened = opened
-        self.ended: int | str | None = None
-
-    def end(self, code: int, reason: str) -> None:
-        self.ended = code
-
-    def cut(self) -> None:
-        self.ended = "cut"
-
-
-class Hub:
-    """The parts of a hub that credentials need, on one store."""
-
-    def __init__(self, store: Store, clock: ManualClock) -> None:
-        self.store = store
-        self.clock = clock
-        self.tokens = Tokens()
-        self.registry = Registry(clock)
-        self.sessions: list[FakeSession] = []
-        self.spawned: list[Coroutine[Any, Any, None]] = []
-        self.credentials = Credentials(
-            engine=store,
-            known=self.tokens,
-            registry=self.registry,
-            audit=Audit(store, clock),
-            clock=clock,
-            sessions=lambda: self.sessions,
-            spawn=self.spawned.append,
-        )
-
-    async def restarted(self) -> "Hub":
-        """Another hub on the same store."""
-        again = Hub(self.store, self.clock)
-        await again.credentials.load()
-        return again
-
-    async def issue(self, role: Any = "viewer", name: str | None = "wall") -> tuple[str, str]:
-        """A token and its id."""
-        issued = await self.credentials.issue(OPERATOR, IssueToken(role=role, name=name))
-        return issued.token, issued.token_id
-
-    async def code(self, name: str | None = "rig") -> str:
-        """An enrolment code."""
-        return (await self.credentials.new_code(OPERATOR, name)).code
-
-    async def actions(self) -> list[str]:
-        """What the audit has, the newest first."""
-        return [entry.action for entry in await self.credentials.audit.newest(100)]
-
-
 @pytest.fixture
-async def hub() -> Hub:
-    """A hub on an empty store."""
-    clock = ManualClock()
-    store = Store(clock=clock)
-    await store.open()
-    made = Hub(store, clock)
-    await made.credentials.load()
+async def store() -> Store:
+    """An empty store."""
+    made = Store()
+    await made.open()
     return made
 
 
-def enroll(code: str, worker_id: str = "w1") -> Enroll:
-    """What an agent asks."""
-    return Enroll(code=code, worker_id=worker_id)
-
-
-async def refused(code: ErrorCode, work: Coroutine[Any, Any, object]) -> str:
-    """Check that something is refused, and give the sentence."""
-    with pytest.raises(ProtocolError) as caught:
-        await work
-    assert caught.value.code is code
-    return caught.value.message
+@pytest.fixture
+async def hub(store: Store) -> Hub:
+    """A hub on it."""
+    made = Hub(store, ManualClock())
+    await made.credentials.load()
+    return made
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator", "provider"])
@@ -138,9 +70,9 @@ async def test_an_issued_token_works_and_survives_a_restart(hub: Hub, role: str)
         assert token not in repr(await hub.store.load(table))
 
 
-async def test_a_token_that_was_not_stored_is_none(hub: Hub) -> None:
+async def test_a_token_that_was_not_stored_is_none(hub: Hub, store: Store) -> None:
     """The operator hears that the store failed; nothing new is known."""
-    hub.store.failing = True
+    store.failing = True
     with pytest.raises(EngineUnavailable):
         await hub.issue()
     assert hub.credentials.listing() == []
@@ -170,17 +102,17 @@ async def test_revoking_ends_the_connections_of_that_token(hub: Hub) -> None:
     assert await hub.actions() == ["token_revoked", "token_issued"]
 
 
-async def test_a_revocation_takes_effect_even_where_the_store_fails(hub: Hub) -> None:
+async def test_a_revocation_takes_effect_even_where_the_store_fails(hub: Hub, store: Store) -> None:
     """The operator is told, the token is refused all the same, and asking again writes it."""
     token, token_id = await hub.issue()
     hub.sessions = [FakeSession(token_id)]
-    hub.store.failing = True
+    store.failing = True
     with pytest.raises(EngineUnavailable):
         await hub.credentials.revoke(OPERATOR, token_id)
     assert hub.sessions[0].ended == CloseCode.REVOKED
     with pytest.raises(ProtocolError, match="revoked"):
         hub.tokens.find(token)
-    hub.store.failing = False
+    store.failing = False
     await hub.credentials.revoke(OPERATOR, token_id)
     with pytest.raises(ProtocolError, match="revoked"):
         (await hub.restarted()).tokens.find(token)
@@ -217,9 +149,13 @@ async def test_a_code_becomes_a_token_for_one_provider(hub: Hub) -> None:
         spec = Register(worker_id="w1", name="another-host", instance="i")
         assert some.registry.provider_id(spec) == enrolled.provider_id
         token_id, _ = some.tokens.find(enrolled.token)
-        some.tokens.bind(token_id, enrolled.provider_id, "w1")
-        with pytest.raises(ProtocolError, match="another provider"):
-            some.tokens.bind(token_id, "rig-9", "w9")
+        with some.tokens.claim(token_id, enrolled.provider_id, "w1") as changes:
+            assert changes == []
+        with (
+            pytest.raises(ProtocolError, match="another provider"),
+            some.tokens.claim(token_id, "rig-9", "w9"),
+        ):
+            pass
 
 
 async def test_a_code_without_a_name_names_nobody_after_it(hub: Hub) -> None:
@@ -245,29 +181,20 @@ async def test_two_agents_with_one_code(hub: Hub) -> None:
     assert "used already" in await refused(ErrorCode.UNAUTHENTICATED, work)
 
 
-async def test_a_code_that_another_hub_took(hub: Hub) -> None:
-    """The store decides: where it no longer holds the code as it was, nothing is given."""
-    code = await hub.code()
-    await hub.store.commit((), [Change(CODES_TABLE, hash_token(code), b"{}")], ())
-    work = hub.credentials.enroll(STRANGER, enroll(code))
-    assert "used already" in await refused(ErrorCode.UNAUTHENTICATED, work)
-    assert hub.credentials.listing() == []
-
-
-async def test_a_code_is_good_again_where_the_store_failed(hub: Hub) -> None:
+async def test_a_code_is_good_again_where_the_store_failed(hub: Hub, store: Store) -> None:
     """Nobody got a token for it."""
     code = await hub.code()
-    hub.store.failing = True
+    store.failing = True
     with pytest.raises(EngineUnavailable):
         await hub.credentials.enroll(STRANGER, enroll(code))
     assert hub.credentials.listing() == []
-    hub.store.failing = False
+    store.failing = False
     await hub.credentials.enroll(STRANGER, enroll(code))
 
 
-async def test_a_code_that_was_not_stored_is_none(hub: Hub) -> None:
+async def test_a_code_that_was_not_stored_is_none(hub: Hub, store: Store) -> None:
     """The operator hears so, and the code that was made is known to nobody."""
-    hub.store.failing = True
+    store.failing = True
     with pytest.raises(EngineUnavailable):
         await hub.code()
     assert hub.credentials._codes._known == {}
@@ -344,9 +271,11 @@ async def test_what_was_done_is_in_the_audit(hub: Hub) -> None:
         assert hash_token(secret) not in text
 
 
-async def test_an_audit_that_can_not_be_written_is_said(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_audit_that_can_not_be_written_is_said(
+    hub: Hub, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     """Where nobody waits for the entry the log has one line, and nothing is raised."""
-    hub.store.failing = True
+    store.failing = True
     hub.credentials.login_refused("192.0.2.7", "no")
     for work in hub.spawned:
         await work

@@ -14,6 +14,7 @@ from qubix_tui.hub.engine.base import Change, NewEvent, Precondition
 from qubix_tui.hub.engine.local import LocalEngine
 from qubix_tui.hub.engine.memory import MemoryEngine
 from qubix_tui.protocol.tokens import Role, new_code
+from tests.hub.shared_store import SharedEngine, SharedStore
 from tests.hub.wire import Client, Message, Running, eventually, running
 
 Start = Callable[[], AbstractAsyncContextManager[Running]]
@@ -144,7 +145,7 @@ async def test_a_binding_and_its_registration_are_one_commit() -> None:
         await agent.register("w1")
         await agent.register("w1")
         registrations = [tables for tables in commits if "providers" in tables]
-    assert registrations == [{"providers", "tokens"}, {"providers"}]
+    assert registrations == [{"providers", "tokens", "bindings"}, {"providers"}]
 
 
 async def test_an_agent_enrolls(start: Start) -> None:
@@ -242,6 +243,46 @@ async def test_long_lists_come_in_pages(start: Start) -> None:
         listed = await pages(operator, "token:list", "tokens", "tokens")
         assert len({one["tokenId"] for one in listed}) == 303
         assert len(await pages(operator, "audit:list", "audit", "entries", {"limit": 300})) == 300
+
+
+async def test_hubs_that_share_a_store_let_the_same_clients_in() -> None:
+    """A token issued at one works at the other; once it is revoked its connections there close with 4003.
+
+    Who enrolled at one registers at the other.
+    """
+    store = SharedStore()
+    async with (
+        running(engine=SharedEngine(store, "a")) as here,
+        running(engine=SharedEngine(store, "b")) as there,
+        await here.client(Role.OPERATOR) as operator,
+        await here.client() as newcomer,
+    ):
+        token, token_id = await issued(operator)
+        code = (await operator.ask("enroll:new", {"name": "rig"}))["data"]["code"]
+        enrolled = (await newcomer.ask("enroll", {"code": code, "workerId": "w1"}))["data"]
+        await eventually(lambda: there.access.tokens.owner(enrolled["providerId"]))
+        async with await there.client(token=token) as viewer:
+            assert (await operator.ask("token:revoke", {"tokenId": token_id}))["type"] == "ok"
+            async with asyncio.timeout(WITHIN):
+                assert await viewer.closed() == (4003, "the token was revoked")
+        assert await refused(there, token) == 401
+        async with await there.client(token=enrolled["token"]) as agent:
+            assert (await agent.register("w1"))["data"]["providerId"] == enrolled["providerId"]
+
+
+async def test_two_tokens_register_one_provider_at_two_hubs() -> None:
+    """At once: one of them has it, and the other is told whose it is."""
+    store = SharedStore()
+    async with (
+        running(engine=SharedEngine(store, "a")) as here,
+        running(engine=SharedEngine(store, "b")) as there,
+    ):
+        hubs = (here, there)
+        agents = [await hub.agent() for hub in hubs]
+        replies = await asyncio.gather(*(agent.register("w1") for agent in agents))
+        assert sorted(reply["type"] for reply in replies) == ["error", "registered"]
+        for agent in agents:
+            await agent.socket.close()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,14 @@
 import pytest
 
 from qubix_tui.hub.engine.base import Change
-from qubix_tui.hub.tokens import TOKENS_TABLE, KnownToken, Tokens, token_id_of
+from qubix_tui.hub.tokens import (
+    BINDINGS_TABLE,
+    TOKENS_TABLE,
+    KnownToken,
+    Tokens,
+    token_change,
+    token_id_of,
+)
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
 from qubix_tui.protocol.tokens import Role, hash_token, new_token
 
@@ -14,6 +21,12 @@ def known(role: Role = Role.PROVIDER, **members: object) -> tuple[Tokens, str, s
     """Tokens with one that was issued: they, it, and its id."""
     tokens, token = Tokens(), new_token(role)
     return tokens, token, tokens.add(hash_token(token), KnownToken(role=role, name="lab", **members))  # type: ignore[arg-type]
+
+
+def claimed(tokens: Tokens, token_id: str, provider_id: str, worker_id: str) -> list[Change]:
+    """What is to be written when a token registers a provider."""
+    with tokens.claim(token_id, provider_id, worker_id) as changes:
+        return changes
 
 
 def rows(*changes: Change) -> dict[str, bytes]:
@@ -54,7 +67,7 @@ def test_a_revoked_token_stays_revoked() -> None:
         assert "revoked" in refusal(ErrorCode.UNAUTHENTICATED, some, token)
         assert some.owner("rig-1") is None
         with pytest.raises(ProtocolError, match="revoked"):
-            some.bind(token_id, "rig-1", "w1")
+            claimed(some, token_id, "rig-1", "w1")
 
 
 def test_revoking_again_keeps_the_first_time() -> None:
@@ -67,16 +80,57 @@ def test_revoking_again_keeps_the_first_time() -> None:
     assert found.revoked_at == NOW
 
 
-def test_a_binding_is_unsaved_until_it_was_stored() -> None:
-    """Once: a provider that comes back writes no token."""
-    tokens, _, token_id = known()
-    assert not tokens.is_unsaved(token_id)
+def test_a_binding_is_stored_once() -> None:
+    """With it go marks that two hubs can't both write; a provider that comes back writes nothing."""
+    tokens, token, token_id = known()
+    first, *marks = claimed(tokens, token_id, "rig-1", "w1")
+    assert first == token_change(
+        hash_token(token), KnownToken(role=Role.PROVIDER, name="lab", binding=("rig-1", "w1"))
+    )
+    assert [(mark.table, mark.key, mark.value, mark.blind) for mark in marks] == [
+        (BINDINGS_TABLE, "provider:rig-1", None, False),
+        (BINDINGS_TABLE, "worker:w1", None, False),
+    ]
     tokens.bind(token_id, "rig-1", "w1")
-    assert tokens.is_unsaved(token_id)
-    tokens.saved(token_id)
-    tokens.saved(None)
+    assert claimed(tokens, token_id, "rig-1", "w1") == []
+
+
+def test_what_was_not_stored_binds_nothing() -> None:
+    """The token may register another provider, and the provider be registered with another token."""
+    tokens, _, first = known()
+    second = tokens.add(hash_token(new_token(Role.PROVIDER)), KnownToken(role=Role.PROVIDER))
+    claimed(tokens, first, "rig-1", "w1")
+    assert tokens.owner("rig-1") is None
+    assert claimed(tokens, second, "rig-1", "w1")
+    assert claimed(tokens, first, "rig-2", "w2")
+
+
+def test_while_it_is_stored_a_binding_is_nobody_elses() -> None:
+    """Neither another token's, nor that of another provider with the same token."""
+    tokens, _, first = known()
+    second = tokens.add(hash_token(new_token(Role.PROVIDER)), KnownToken(role=Role.PROVIDER))
+    with tokens.claim(first, "rig-1", "w1"):
+        with pytest.raises(ProtocolError, match=first):
+            claimed(tokens, second, "rig-1", "w1")
+        with pytest.raises(ProtocolError, match="another provider"):
+            claimed(tokens, first, "rig-2", "w2")
+
+
+def test_a_binding_that_is_known_again_replaces_the_first() -> None:
+    """What another hub has stored counts: the provider from before is free."""
+    tokens, token, token_id = known()
     tokens.bind(token_id, "rig-1", "w1")
-    assert not tokens.is_unsaved(token_id)
+    tokens.add(hash_token(token), KnownToken(role=Role.PROVIDER, binding=("rig-2", "w2")))
+    assert (tokens.owner("rig-1"), tokens.owner("rig-2")) == (None, token_id)
+
+
+def test_a_revocation_is_never_taken_back() -> None:
+    """Also where the store does not know of it yet, and another hub has written the token meanwhile."""
+    tokens, token, token_id = known()
+    tokens.revoke(token_id, NOW)
+    tokens.add(hash_token(token), KnownToken(role=Role.PROVIDER, binding=("rig-1", "w1")))
+    assert "revoked" in refusal(ErrorCode.UNAUTHENTICATED, tokens, token)
+    assert tokens.owner("rig-1") is None
 
 
 def test_a_local_token_keeps_its_binding_while_its_file_is_there() -> None:
@@ -104,6 +158,29 @@ def test_a_local_token_whose_file_is_gone_is_nothing() -> None:
     assert again.owner("rig-1") is None
 
 
+def test_a_local_token_of_another_machine_opens_nothing() -> None:
+    """It is refused here, and its provider is not free."""
+    token = new_token(Role.PROVIDER)
+    there, here = Tokens(), Tokens()
+    token_id = there.add_local(token, Role.PROVIDER, "local-provider")
+    there.bind(token_id, "rig-1", "w1")
+    assert here.load(rows(there.change(token_id)), shared=True) == []
+    assert "does not know" in refusal(ErrorCode.UNAUTHENTICATED, here, token)
+    assert here.owner("rig-1") == token_id
+    assert not here.is_here(token_id)
+
+
+def test_a_local_token_whose_row_is_gone_is_free_again() -> None:
+    """Its file is still there: it may register a provider, and any."""
+    tokens, token = Tokens(), new_token(Role.PROVIDER)
+    token_id = tokens.add_local(token, Role.PROVIDER, "local-provider")
+    tokens.bind(token_id, "rig-1", "w1")
+    tokens.forget(token_id)
+    assert tokens.owner("rig-1") is None
+    assert tokens.find(token)[0] == token_id
+    assert claimed(tokens, token_id, "rig-2", "w2")
+
+
 def test_a_revoked_token_is_not_good_again_for_lying_in_a_file() -> None:
     """An issued token that somebody put where the local one is stays what it was: revoked."""
     tokens, token, token_id = known()
@@ -114,25 +191,27 @@ def test_a_revoked_token_is_not_good_again_for_lying_in_a_file() -> None:
     assert "revoked" in refusal(ErrorCode.UNAUTHENTICATED, again, token)
 
 
-def test_a_discarded_token_leaves_nothing() -> None:
-    """Neither itself nor its hold on a provider."""
+def test_a_forgotten_token_leaves_nothing() -> None:
+    """Neither itself nor its hold on a provider; forgetting it again is no error."""
     tokens, token, token_id = known()
     tokens.bind(token_id, "rig-1", "w1")
-    assert tokens.discard(token_id) == Change(TOKENS_TABLE, hash_token(token), None)
+    assert tokens.removal(token_id) == Change(TOKENS_TABLE, hash_token(token), None)
+    for _ in range(2):
+        tokens.forget(token_id)
     assert len(tokens) == 0
     assert tokens.owner("rig-1") is None
-    assert not tokens.is_unsaved(token_id)
     refusal(ErrorCode.UNAUTHENTICATED, tokens, token)
+    tokens.bind(token_id, "rig-1", "w1")
+    assert tokens.owner("rig-1") is None
 
 
 def test_a_refused_binding_names_the_other_token() -> None:
-    """An operator can see which one to revoke; the refused token is not bound, nor to be written."""
+    """An operator can see which one to revoke."""
     tokens, _, first = known()
     second = tokens.add(hash_token(new_token(Role.PROVIDER)), KnownToken(role=Role.PROVIDER))
     tokens.bind(first, "rig-1", "w1")
     with pytest.raises(ProtocolError, match=first):
-        tokens.bind(second, "rig-1", "w1")
-    assert not tokens.is_unsaved(second)
+        claimed(tokens, second, "rig-1", "w1")
 
 
 def test_a_damaged_row_is_refused_whole() -> None:
