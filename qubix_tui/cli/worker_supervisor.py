@@ -194,8 +194,9 @@ class Supervisor:
     def _ended(self, worker: _Worker, process: WorkerProcess, code: int, now: float) -> None:
         sentence = f"worker {worker.number} (process {process.pid}) {_how_it_ended(code, process.failure)}"
         if self._ends:
-            # One that had no time to learn what the signal means has no clients either.
-            if code not in {0, -signal.SIGTERM}:
+            # One that has yet to learn what they mean, or is through, has no clients; and what one can't do at
+            # the beginning, the others can't either.
+            if code not in {0, -signal.SIGTERM, -signal.SIGINT} and self._failure is None:
                 self._code = EXIT_FAILED
                 _logger.error("%s", sentence)
         elif self._announced:
@@ -265,7 +266,7 @@ class Supervisor:
 
     def _end(self) -> None:
         """Have the workers let their clients leave; the second time, end at once."""
-        now = time.monotonic()
+        now, number = time.monotonic(), signal.SIGTERM
         if self._kill_at is None:
             self._record.close()
             seconds = self._drain_seconds + DRAIN_MARGIN_SECONDS
@@ -275,9 +276,11 @@ class Supervisor:
             self._kill_at = now + seconds
         else:
             self._kill_at = min(self._kill_at, now + HURRY_SECONDS)
+            # Two of one number at once would be one.
+            number = signal.SIGINT
         for worker in self._workers:
             if worker.process is not None:
-                worker.process.send(signal.SIGTERM)
+                worker.process.send(number)
 
     def _kill_the_rest(self) -> None:
         self._kill_at = time.monotonic() + HURRY_SECONDS
