@@ -194,8 +194,8 @@ class Supervisor:
     def _ended(self, worker: _Worker, process: WorkerProcess, code: int, now: float) -> None:
         sentence = f"worker {worker.number} (process {process.pid}) {_how_it_ended(code, process.failure)}"
         if self._ends:
-            # One that has yet to learn what they mean, or is through, has no clients; and what one can't do at
-            # the beginning, the others can't either.
+            # One that has yet to learn what these mean, or is through, has no clients; and what one can't do
+            # at the beginning, the others can't either.
             if code not in {0, -signal.SIGTERM, -signal.SIGINT} and self._failure is None:
                 self._code = EXIT_FAILED
                 _logger.error("%s", sentence)
