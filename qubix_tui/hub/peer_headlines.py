@@ -110,7 +110,7 @@ class HeadlineFeed:
         size = 0
         for entry in tuple(self._registry):
             if entry.stored.node != self._cluster.node or not (
-                entry.sample > since.sample or (entry.heard_here and entry.heard >= since.heard)
+                entry.sample > since.sample or (entry.heard_here and entry.heard > since.heard)
             ):
                 continue
             word = self._word(entry, since)

@@ -231,6 +231,40 @@ def test_late_samples_without_a_place_are_dropped(history: History, sampled_at: 
     assert len(history._rings) == 0
 
 
+def test_what_another_hub_remembers_fills_empty_steps(clock: ManualClock) -> None:
+    """What is known here stays; what is too old, or has no date, is dropped."""
+    there, here = History(clock), History(clock)
+    gpus = [GpuMetrics(index=1, util_percent=50, mem_used_mb=7, temp_c=40, power_w=100)]
+    for second in range(0, 700, 5):
+        there.record("a", clock.now, Metrics(cpu_percent=1, net_rx_bytes_per_sec=second, gpus=gpus))
+        clock.advance(5)
+    here.record("a", clock.now - 10, sample(9))
+    here.record("a", clock.now, sample(9))
+    told = there.points("a")
+    undated = HistoryPoint(timestamp="2026-02-31T12:00:00.000Z", cpu_percent=3)
+    here.fill("a", [undated, *told])
+    filled = here.points("a")
+    assert [point.cpu_percent for point in filled] == [1] * (len(told) - 2) + [9, 1, 9]
+    assert filled[: len(told) - 2] == told[: len(told) - 2]
+    here.fill("b", told)
+    assert here.points("b") == told
+    clock.advance(WINDOW_SECONDS)
+    here.fill("c", told)
+    assert here.points("c") == []
+
+
+def test_the_newest_of_some_points_are_those_that_a_reader_would_get(
+    history: History, clock: ManualClock
+) -> None:
+    """Whoever remembers them."""
+    for second in range(0, 100, 5):
+        history.record("a", clock.now, sample(second))
+        clock.advance(5)
+    whole = history.points("a")
+    for seconds in (0, 1, 5, 42, 600, 1e300):
+        assert history.recent(whole, seconds) == history.points("a", seconds)
+
+
 def test_a_long_silence_does_not_bring_old_values_back(history: History, clock: ManualClock) -> None:
     """A late sample in the place of one that is a whole window older stays, however often it is read."""
     history.record("a", START, sample(1, sampled_at=START))
