@@ -10,8 +10,9 @@ from qubix_tui.cli.common import EXIT_FAILED, EXIT_UNREACHABLE, CommandError, Ta
 from qubix_tui.cli.job_text import LogPrinter, status_line
 from qubix_tui.cli.reading import get_record
 from qubix_tui.protocol import channels
-from qubix_tui.protocol.events import Event, JobCompleted, JobLogged, JobProgressed, JobSnapshot
+from qubix_tui.protocol.events import Event, JobCompleted, JobLogged, JobProgressed
 from qubix_tui.protocol.job_records import Job, JobProgress, JobState, LogPiece
+from qubix_tui.protocol.marketplace import JobSnapshot
 from qubix_tui.protocol.types import Count, Wire
 
 if TYPE_CHECKING:

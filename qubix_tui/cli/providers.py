@@ -19,7 +19,8 @@ from qubix_tui.cli.common import (
 )
 from qubix_tui.protocol import channels
 from qubix_tui.protocol.codec import encode_record
-from qubix_tui.protocol.events import MARKETPLACE_UPDATE, Event, FleetDigest, FleetSnapshot
+from qubix_tui.protocol.events import MARKETPLACE_UPDATE, Event
+from qubix_tui.protocol.marketplace import FleetDigest, FleetSnapshot
 from qubix_tui.protocol.records import Headline, Provider
 from qubix_tui.protocol.types import from_timestamp
 

@@ -13,14 +13,8 @@ from qubix_tui.client.handlers import ANY, EventHandler
 from qubix_tui.client.retry import GUIDE, RetryPolicy
 from qubix_tui.client.states import ConnectionState
 from qubix_tui.protocol import channels, events
-from qubix_tui.protocol.events import (
-    Event,
-    FleetDigest,
-    FleetSnapshot,
-    JobCompleted,
-    JobProgressed,
-    MetricsUpdate,
-)
+from qubix_tui.protocol.events import Event, JobCompleted, JobProgressed, MetricsUpdate
+from qubix_tui.protocol.marketplace import FleetDigest, FleetSnapshot
 
 T = TypeVar("T")
 

@@ -5,14 +5,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from qubix_tui.protocol import channels
-from qubix_tui.protocol.events import (
-    Event,
-    FleetSnapshot,
-    JobSnapshot,
-    JobsSnapshot,
-    ProviderSnapshot,
-    Subscribed,
-)
+from qubix_tui.protocol.events import Event, Subscribed
+from qubix_tui.protocol.marketplace import FleetSnapshot, JobSnapshot, JobsSnapshot, ProviderSnapshot
 from qubix_tui.protocol.requests import (
     SUBSCRIBE_JOB,
     SUBSCRIBE_MARKETPLACE,

@@ -6,14 +6,8 @@ from qubix_tui.console.alerts import Alert, Alerts
 from qubix_tui.console.event_log import EventLog, Kind
 from qubix_tui.console.fleet import Fleet
 from qubix_tui.protocol import channels, events
-from qubix_tui.protocol.events import (
-    Event,
-    FleetDigest,
-    FleetSnapshot,
-    JobStateChanged,
-    ProviderRemoved,
-    StatusChanged,
-)
+from qubix_tui.protocol.events import Event, StatusChanged
+from qubix_tui.protocol.marketplace import FleetDigest, FleetSnapshot, JobStateChanged, ProviderRemoved
 from qubix_tui.protocol.records import Provider
 
 

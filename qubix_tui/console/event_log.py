@@ -7,15 +7,9 @@ from typing import Final, NamedTuple
 from qubix_tui.console.fleet import Fleet
 from qubix_tui.console.format import UNKNOWN, format_money, safe
 from qubix_tui.protocol import channels, events
-from qubix_tui.protocol.events import (
-    Event,
-    JobCreated,
-    JobStateChanged,
-    ProviderRemoved,
-    ProviderUpdated,
-    StatusChanged,
-)
+from qubix_tui.protocol.events import Event, StatusChanged
 from qubix_tui.protocol.job_records import Job, JobState
+from qubix_tui.protocol.marketplace import JobCreated, JobStateChanged, ProviderRemoved, ProviderUpdated
 from qubix_tui.protocol.records import Provider, ProviderState
 from qubix_tui.protocol.types import from_timestamp
 

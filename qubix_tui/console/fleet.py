@@ -14,14 +14,8 @@ import msgspec
 
 from qubix_tui.console.gpu_words import temperature_style
 from qubix_tui.protocol import events
-from qubix_tui.protocol.events import (
-    Event,
-    FleetDigest,
-    FleetSnapshot,
-    ProviderRemoved,
-    ProviderUpdated,
-    StatusChanged,
-)
+from qubix_tui.protocol.events import Event, StatusChanged
+from qubix_tui.protocol.marketplace import FleetDigest, FleetSnapshot, ProviderRemoved, ProviderUpdated
 from qubix_tui.protocol.records import Headline, Provider, ProviderState
 from qubix_tui.protocol.types import from_timestamp
 

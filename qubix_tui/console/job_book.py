@@ -9,16 +9,9 @@ from typing import Final
 
 import msgspec
 
-from qubix_tui.protocol.events import (
-    Event,
-    JobCompleted,
-    JobCreated,
-    JobProgressed,
-    JobSnapshot,
-    JobsSnapshot,
-    JobStateChanged,
-)
+from qubix_tui.protocol.events import Event, JobCompleted, JobProgressed
 from qubix_tui.protocol.job_records import Job, JobState, Receipt
+from qubix_tui.protocol.marketplace import JobCreated, JobSnapshot, JobsSnapshot, JobStateChanged
 from qubix_tui.protocol.types import from_timestamp
 
 KEPT_JOBS: Final = 5_000

@@ -7,14 +7,8 @@ import msgspec
 
 from qubix_tui.console.provider_history import ProviderHistory
 from qubix_tui.protocol import events
-from qubix_tui.protocol.events import (
-    Event,
-    MetricsUpdate,
-    ProviderRemoved,
-    ProviderSnapshot,
-    ProviderUpdated,
-    StatusChanged,
-)
+from qubix_tui.protocol.events import Event, MetricsUpdate, StatusChanged
+from qubix_tui.protocol.marketplace import ProviderRemoved, ProviderSnapshot, ProviderUpdated
 from qubix_tui.protocol.records import Metrics, Provider
 from qubix_tui.protocol.types import from_timestamp
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from qubix_tui.hub.engine.base import NewEvent
 from qubix_tui.hub.services import Services
-from qubix_tui.protocol import channels, codec, events
+from qubix_tui.protocol import channels, codec, events, marketplace
 from qubix_tui.protocol.job_records import JobProgress
 from qubix_tui.protocol.records import Metrics, Provider, ProviderState, ProviderStatus
 from qubix_tui.protocol.types import to_timestamp
@@ -94,7 +94,9 @@ class Broadcasts:
         }
         return self._broadcast(events.JOB_COMPLETED, data, channels.job_channel(job_id))
 
-    def broadcast_marketplace_update(self, update: events.MarketplaceUpdate | Data) -> asyncio.Task[None]:
+    def broadcast_marketplace_update(
+        self, update: marketplace.MarketplaceUpdate | Data
+    ) -> asyncio.Task[None]:
         """Tell ``marketplace`` anything else; ``kind`` says what."""
         return self._broadcast(events.MARKETPLACE_UPDATE, update, channels.MARKETPLACE)
 

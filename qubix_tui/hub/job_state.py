@@ -11,7 +11,7 @@ import msgspec
 
 from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.engine.base import Change, NewEvent
-from qubix_tui.protocol import channels, codec, events
+from qubix_tui.protocol import channels, codec, events, marketplace
 from qubix_tui.protocol.job_records import Job, JobProgress, JobState, Receipt
 from qubix_tui.protocol.requests import ReportedProgress
 from qubix_tui.protocol.types import Timestamp, to_timestamp
@@ -319,7 +319,7 @@ def changes_at_end(stored: StoredJob, log_bytes: int, now: float) -> tuple[list[
 
 def state_events(job: Job, now: float, *, created: bool = False) -> list[NewEvent]:
     """Give what is published of a job that has moved: to the marketplace, and to who follows it."""
-    update: Any = events.JobCreated(job=job) if created else events.JobStateChanged(job=job)
+    update: Any = marketplace.JobCreated(job=job) if created else marketplace.JobStateChanged(job=job)
     return [
         NewEvent(channels.MARKETPLACE, events.MARKETPLACE_UPDATE, codec.encode_record(update)),
         _completed(job, now) if job.state.is_final else progress_event(job, now),

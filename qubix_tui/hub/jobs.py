@@ -26,7 +26,7 @@ from qubix_tui.hub.job_offers import Offers
 from qubix_tui.hub.job_state import KEYS_TABLE, Decision, JobSettings, LiveJob, new_job_id
 from qubix_tui.hub.providers import Providers
 from qubix_tui.hub.publisher import Publisher
-from qubix_tui.protocol import channels, codec, events
+from qubix_tui.protocol import channels, codec, marketplace
 from qubix_tui.protocol.answers import Match
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
 from qubix_tui.protocol.job_records import Job, JobState
@@ -215,9 +215,9 @@ class Jobs:
         job = await self.record(job_id)
         receipts = await self.book.archive.receipts(job_id)
         pieces = tail(await self.book.logs.read(job_id))
-        data = codec.encode_record(events.JobSnapshot(job_id=job_id, job=job, receipts=receipts))
+        data = codec.encode_record(marketplace.JobSnapshot(job_id=job_id, job=job, receipts=receipts))
         if len(data) > framing.MAX_ITEMS_BYTES:
-            data = codec.encode_record(events.JobSnapshot(job_id=job_id, job=job))
+            data = codec.encode_record(marketplace.JobSnapshot(job_id=job_id, job=job))
         frame = framing.page_frame(channels.job_channel(job_id), data)
         return iter([frame, *(log_frame(job_id, piece) for piece in pieces)])
 
@@ -239,7 +239,7 @@ class Jobs:
         counts = list(framing.cut(sizes)) or [0]
         frames, start = [], 0
         for page, count in enumerate(counts, 1):
-            shown = events.JobsSnapshot(jobs=jobs[start : start + count], page=page, pages=len(counts))
+            shown = marketplace.JobsSnapshot(jobs=jobs[start : start + count], page=page, pages=len(counts))
             frames.append(framing.page_frame(channels.ALL_JOBS, codec.encode_record(shown)))
             start += count
         return iter(frames)

@@ -10,7 +10,7 @@ import msgspec
 
 from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.engine.base import Change, NewEvent
-from qubix_tui.protocol import channels, codec, events
+from qubix_tui.protocol import channels, codec, events, marketplace
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
 from qubix_tui.protocol.records import Metrics, Provider, ProviderSpec, ProviderState, ProviderStatus
 from qubix_tui.protocol.types import Timestamp, Wire, to_timestamp
@@ -211,5 +211,5 @@ def change_of(provider: Provider, stored: StoredProvider | None) -> Change:
 
 def removed_event(provider_id: str) -> NewEvent:
     """Give the event that tells that a provider is no more."""
-    removed = events.ProviderRemoved(provider_id=provider_id)
+    removed = marketplace.ProviderRemoved(provider_id=provider_id)
     return new_event(channels.MARKETPLACE, events.MARKETPLACE_UPDATE, removed)

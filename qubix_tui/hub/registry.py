@@ -30,7 +30,7 @@ from qubix_tui.hub.provider_state import (
     status_events,
 )
 from qubix_tui.hub.roster import Roster
-from qubix_tui.protocol import channels, events
+from qubix_tui.protocol import channels, events, marketplace
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
 from qubix_tui.protocol.records import Provider, ProviderState
 from qubix_tui.protocol.requests import Register, SetStatus
@@ -254,7 +254,7 @@ class Registry(Roster):
         )
         published: list[NewEvent] = []
         if any(getattr(provider, name) != getattr(old.provider, name) for name in SPEC_MEMBERS):
-            update = events.ProviderUpdated(provider=provider)
+            update = marketplace.ProviderUpdated(provider=provider)
             published.append(new_event(channels.MARKETPLACE, events.MARKETPLACE_UPDATE, update))
         if provider.state is not entry.state:
             published.extend(status_events(provider, old.reason, self._now()))

@@ -12,7 +12,7 @@ from itertools import islice
 from qubix_tui.hub import framing
 from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.registry import Registry
-from qubix_tui.protocol import channels, codec, events
+from qubix_tui.protocol import channels, codec, events, marketplace
 from qubix_tui.protocol.records import HistoryPoint, Metrics, Provider
 from qubix_tui.protocol.types import RequestId, Wire
 
@@ -31,7 +31,7 @@ def _fleet_pages(held: list[tuple[Entry, Provider]], counts: list[int], channel:
     rest = iter(held)
     for page, count in enumerate(counts, 1):
         providers = [entry.with_heartbeat(provider) for entry, provider in islice(rest, count)]
-        yield _page(channel, events.FleetSnapshot(providers=providers, page=page, pages=len(counts)))
+        yield _page(channel, marketplace.FleetSnapshot(providers=providers, page=page, pages=len(counts)))
 
 
 class Past(Wire, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ def provider(provider_id: str, entry: Entry | None, past: Past) -> Iterator[byte
     pages = len(leads) - 1 + len(history)
     for page in range(1, pages + 1):
         lead, sample = leads[page - 1] if page <= len(leads) else (None, None)
-        update = events.ProviderSnapshot(
+        update = marketplace.ProviderSnapshot(
             provider_id=provider_id,
             provider=lead,
             metrics=sample,

@@ -127,6 +127,34 @@ class FlushBucket(Wire, frozen=True, kw_only=True):
     count: Count
 
 
+class HubNode(Wire, frozen=True, kw_only=True):
+    """One of the hubs that share a store (extension), as it tells of itself once a second."""
+
+    id: Id
+    """A new one each time that it starts."""
+    name: Name
+    """Its machine and process."""
+    version: Name
+    started_at: Timestamp
+    """By its own clock."""
+    connections: Count
+    """Open there, those that still shake hands included."""
+    providers: Count
+    """That it looks after: those that registered there."""
+    received_per_second: Amount | None = None
+    """Messages from its clients, as a mean of the last seconds; null before there is one."""
+    sent_per_second: Amount | None = None
+    """Deliveries to them, likewise."""
+    lag_seconds: Amount | None = None
+    """How long after the store it knew of the newest change; null while the store is away."""
+    clock_skew_seconds: float | None = None
+    """How far its clock is ahead of the store's; null while the store is away."""
+    age_seconds: Amount
+    """How old this word of it is."""
+    is_this: bool = False
+    """It is the hub that answers."""
+
+
 class HubStatistics(Wire, frozen=True, kw_only=True):
     """Answers ``hub:stats``: what the hub itself does. Counters begin at 0 when it starts."""
 
@@ -163,3 +191,6 @@ class HubStatistics(Wire, frozen=True, kw_only=True):
     """What the store takes; null where it can't tell."""
     store_up: bool | None = None
     """Whether it takes changes; null from a hub that does not tell."""
+    nodes: list[HubNode] = []
+    """The hubs that share its store, itself among them, the oldest first, 100 at most (extension); none where
+    it has a store of its own."""

@@ -9,7 +9,15 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
-from qubix_tui.protocol import DEFAULT_PORT, MAX_DEPTH, MAX_FRAME_BYTES, PROTOCOL_VERSION, channels, events
+from qubix_tui.protocol import (
+    DEFAULT_PORT,
+    MAX_DEPTH,
+    MAX_FRAME_BYTES,
+    PROTOCOL_VERSION,
+    channels,
+    events,
+    marketplace,
+)
 from qubix_tui.protocol.errors import CloseCode
 from qubix_tui.protocol.events import EVENTS
 from qubix_tui.protocol.plain_yaml import write_yaml
@@ -260,7 +268,7 @@ def _message(kind: str, words: str, members: Schema, required: list[str]) -> Sch
 
 def _form_name(kind: str) -> str:
     form = EVENTS[kind]
-    return form.__name__ if isinstance(form, type) else events.MarketplaceUpdate.__name__
+    return form.__name__ if isinstance(form, type) else marketplace.MarketplaceUpdate.__name__
 
 
 def _event_words(kind: str) -> str:

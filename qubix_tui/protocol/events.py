@@ -7,8 +7,9 @@ import msgspec
 from qubix_tui.protocol import PING_EVERY_SECONDS, SILENCE_TIMEOUT_SECONDS
 from qubix_tui.protocol.answers import Audit, Enrolled, Enrollment, HubStatistics, Issued, Match, Tokens
 from qubix_tui.protocol.errors import ErrorCode
-from qubix_tui.protocol.job_records import Job, JobProgress, Receipt
-from qubix_tui.protocol.records import Headline, HistoryPoint, Metrics, Provider, ProviderStatus
+from qubix_tui.protocol.job_records import JobProgress
+from qubix_tui.protocol.marketplace import AnyMarketplaceUpdate
+from qubix_tui.protocol.records import HistoryPoint, Metrics, Provider, ProviderStatus
 from qubix_tui.protocol.requests import JobAttempt
 from qubix_tui.protocol.types import Amount, Count, Id, JsonObject, Name, RequestId, Sentence, Timestamp, Wire
 
@@ -191,99 +192,6 @@ class JobCompleted(Wire, frozen=True, kw_only=True):
     cost_micros: Count | None = None
     """Millionths of the hub's currency."""
     timestamp: Timestamp
-
-
-class MarketplaceUpdate(Wire, frozen=True, kw_only=True, tag_field="kind"):
-    """Base of the kinds of MARKETPLACE_UPDATE."""
-
-
-class FleetSnapshot(MarketplaceUpdate, tag="snapshot", frozen=True, kw_only=True):
-    """A page of all providers. A snapshot is complete when page ``pages`` came."""
-
-    providers: list[Provider]
-    page: Count
-    """From 1."""
-    pages: Count
-
-
-class FleetDigest(MarketplaceUpdate, tag="metrics", frozen=True, kw_only=True):
-    """The headline metrics of providers with a newer sample."""
-
-    providers: list[Headline]
-
-
-class ProviderSnapshot(MarketplaceUpdate, tag="provider_snapshot", frozen=True, kw_only=True):
-    """One provider's present and past (extension): page 1 carries the record and the last metrics.
-
-    Who watches a provider gets it unasked once late samples have filled a gap in its past.
-    """
-
-    provider_id: Id
-    provider: Provider | None = None
-    metrics: Metrics | None = None
-    metrics_timestamp: Timestamp | None = None
-    """When the hub received ``metrics``."""
-    history: list[HistoryPoint] = []
-    """The last 10 minutes in steps of 5 s, oldest first."""
-    page: Count
-    """From 1."""
-    pages: Count
-
-
-class JobSnapshot(MarketplaceUpdate, tag="job_snapshot", frozen=True, kw_only=True):
-    """One job's record (extension); the tail of its log follows as JOB_LOGS."""
-
-    job_id: Id
-    job: Job | None = None
-    receipts: list[Receipt] = []
-    """Its attempts that are over, the first one first. None where they would not fit beside the record: they
-    are at ``/api/jobs/<id>``."""
-
-
-class JobsSnapshot(MarketplaceUpdate, tag="jobs_snapshot", frozen=True, kw_only=True):
-    """A page of the jobs that there are (extension), the newest first."""
-
-    jobs: list[Job]
-    page: Count
-    """From 1."""
-    pages: Count
-
-
-class ProviderUpdated(MarketplaceUpdate, tag="provider_updated", frozen=True, kw_only=True):
-    """A provider's record changed."""
-
-    provider: Provider
-
-
-class ProviderRemoved(MarketplaceUpdate, tag="provider_removed", frozen=True, kw_only=True):
-    """An operator removed a provider, or a simulated one left."""
-
-    provider_id: Id
-
-
-class JobCreated(MarketplaceUpdate, tag="job_created", frozen=True, kw_only=True):
-    """A job was submitted."""
-
-    job: Job
-
-
-class JobStateChanged(MarketplaceUpdate, tag="job_state", frozen=True, kw_only=True):
-    """A job moved on."""
-
-    job: Job
-
-
-AnyMarketplaceUpdate = (
-    FleetSnapshot
-    | FleetDigest
-    | ProviderSnapshot
-    | JobSnapshot
-    | JobsSnapshot
-    | ProviderUpdated
-    | ProviderRemoved
-    | JobCreated
-    | JobStateChanged
-)
 
 
 class JobAssign(Wire, frozen=True, kw_only=True):

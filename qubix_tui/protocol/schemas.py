@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from qubix_tui.protocol import answers, errors, events, job_records, records, requests, types
+from qubix_tui.protocol import answers, errors, events, job_records, marketplace, records, requests, types
 from qubix_tui.protocol.errors import ErrorCode
 from qubix_tui.protocol.events import EVENTS
 from qubix_tui.protocol.requests import REQUESTS
@@ -36,7 +36,7 @@ def schemas() -> Schema:
     forms = dict.fromkeys([*REQUESTS.values(), *EVENTS.values()])
     _, found = msgspec.json.schema_components(forms, ref_template=_PREFIX + "{name}")
     scalars = {name: msgspec.json.schema(form) for name, form in _SCALARS.items()}
-    words = _words_after([types, records, job_records, requests, answers, events])
+    words = _words_after([types, records, job_records, requests, answers, marketplace, events])
     described: Schema = {}
     for name, form in scalars.items():
         described[name] = ({"description": words[name]} if name in words else {}) | _portable(form)
@@ -57,9 +57,9 @@ def schemas() -> Schema:
     described["ErrorCode"]["description"] = "\n".join(
         f"- `{code.value}`: {text}" for code, text in enum_words(ErrorCode)
     )
-    described[events.MarketplaceUpdate.__name__] = {
+    described[marketplace.MarketplaceUpdate.__name__] = {
         "description": "What happened is told by `kind`; kinds that are not known are to be ignored.",
-        "anyOf": [reference(kind.__name__) for kind in events.AnyMarketplaceUpdate.__args__],
+        "anyOf": [reference(kind.__name__) for kind in marketplace.AnyMarketplaceUpdate.__args__],
     }
     return described
 
@@ -107,7 +107,7 @@ def _described(name: str, schema: Schema, words: dict[str, str]) -> Schema:
         schema["description"] = markdown(schema["description"])
     form = next(
         found
-        for module in (records, job_records, requests, answers, events, errors)
+        for module in (records, job_records, requests, answers, marketplace, events, errors)
         if (found := getattr(module, name, None))
     )
     if not issubclass(form, msgspec.Struct):

@@ -7,14 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qubix_tui.client.subscriptions import Ask, Subscriptions
-from qubix_tui.protocol.events import (
-    Event,
-    FleetSnapshot,
-    JobSnapshot,
-    JobsSnapshot,
-    ProviderSnapshot,
-    Subscribed,
-)
+from qubix_tui.protocol.events import Event, Subscribed
+from qubix_tui.protocol.marketplace import FleetSnapshot, JobSnapshot, JobsSnapshot, ProviderSnapshot
 from qubix_tui.protocol.requests import SubscribeOptions
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from qubix_tui.console.app import QubixApp
 from qubix_tui.protocol import events
-from qubix_tui.protocol.events import FleetDigest, FleetSnapshot, StatusChanged
+from qubix_tui.protocol.events import StatusChanged
+from qubix_tui.protocol.marketplace import FleetDigest, FleetSnapshot
 from qubix_tui.protocol.records import Headline, Provider, ProviderState, ProviderStatus
 from qubix_tui.protocol.types import to_timestamp
 from tests.console.provider_stage import NOW, StandInConnection, console

@@ -7,7 +7,8 @@ from qubix_tui.client import Connection, ConnectionState, Remedy
 from qubix_tui.console.app import QubixApp
 from qubix_tui.console.options import Options
 from qubix_tui.protocol import events
-from qubix_tui.protocol.events import Event, MetricsUpdate, ProviderSnapshot, StatusChanged
+from qubix_tui.protocol.events import Event, MetricsUpdate, StatusChanged
+from qubix_tui.protocol.marketplace import ProviderSnapshot
 from qubix_tui.protocol.records import (
     AgentCost,
     GpuHistoryPoint,

@@ -22,7 +22,8 @@ from qubix_tui.console.widgets.news_feed import NewsFeed
 from qubix_tui.hub.access import Access
 from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.server import Hub
-from qubix_tui.protocol.events import Event, FleetDigest, FleetSnapshot
+from qubix_tui.protocol.events import Event
+from qubix_tui.protocol.marketplace import FleetDigest, FleetSnapshot
 from qubix_tui.protocol.records import GpuMetrics, Metrics
 from qubix_tui.protocol.requests import PublishMetrics, Register
 from qubix_tui.protocol.tokens import Role, new_token

@@ -7,16 +7,15 @@ import pytest
 from qubix_tui.console.event_log import KEPT_ENTRIES, TRIMMED_AT_ONCE, EventLog, Kind
 from qubix_tui.console.fleet import Fleet
 from qubix_tui.protocol import channels, events
-from qubix_tui.protocol.events import (
-    Event,
+from qubix_tui.protocol.events import Event, StatusChanged
+from qubix_tui.protocol.job_records import Job, JobState
+from qubix_tui.protocol.marketplace import (
     FleetSnapshot,
     JobCreated,
     JobStateChanged,
     ProviderRemoved,
     ProviderUpdated,
-    StatusChanged,
 )
-from qubix_tui.protocol.job_records import Job, JobState
 from qubix_tui.protocol.records import ProviderState, ProviderStatus
 from qubix_tui.protocol.types import to_timestamp
 from tests.console.records import NOW, provider

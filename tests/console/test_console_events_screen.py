@@ -21,8 +21,9 @@ from qubix_tui.console.themes import THEMES
 from qubix_tui.console.widgets.record_list import RecordList
 from qubix_tui.console.widgets.top_bar import TopBar
 from qubix_tui.protocol import channels, events
-from qubix_tui.protocol.events import Event, FleetDigest, FleetSnapshot, JobStateChanged, StatusChanged
+from qubix_tui.protocol.events import Event, StatusChanged
 from qubix_tui.protocol.job_records import Job, JobState
+from qubix_tui.protocol.marketplace import FleetDigest, FleetSnapshot, JobStateChanged
 from qubix_tui.protocol.records import ProviderState, ProviderStatus
 from qubix_tui.protocol.types import to_timestamp
 from tests.console.provider_stage import StandInConnection, console

@@ -6,14 +6,8 @@ import pytest
 
 from qubix_tui.console.fleet import SPARK_COLUMNS, SPARK_STEP_SECONDS, Fleet, Row
 from qubix_tui.protocol import events
-from qubix_tui.protocol.events import (
-    Event,
-    FleetDigest,
-    FleetSnapshot,
-    ProviderRemoved,
-    ProviderUpdated,
-    StatusChanged,
-)
+from qubix_tui.protocol.events import Event, StatusChanged
+from qubix_tui.protocol.marketplace import FleetDigest, FleetSnapshot, ProviderRemoved, ProviderUpdated
 from qubix_tui.protocol.records import Provider, ProviderState, ProviderStatus
 from qubix_tui.protocol.types import to_timestamp
 from tests.console.records import NOW, headline, provider

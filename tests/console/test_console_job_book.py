@@ -7,16 +7,9 @@ import pytest
 from qubix_tui.console.job_book import KEPT_JOBS, TRIMMED_AT_ONCE, JobBook
 from qubix_tui.console.job_words import lease_words, left_pieces
 from qubix_tui.protocol import events
-from qubix_tui.protocol.events import (
-    Event,
-    JobCompleted,
-    JobCreated,
-    JobProgressed,
-    JobSnapshot,
-    JobsSnapshot,
-    JobStateChanged,
-)
+from qubix_tui.protocol.events import Event, JobCompleted, JobProgressed
 from qubix_tui.protocol.job_records import Job, JobProgress, JobState, Receipt
+from qubix_tui.protocol.marketplace import JobCreated, JobSnapshot, JobsSnapshot, JobStateChanged
 from qubix_tui.protocol.types import to_timestamp
 from tests.console.records import NOW
 

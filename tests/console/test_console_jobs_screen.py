@@ -23,18 +23,9 @@ from qubix_tui.console.widgets.record_list import RecordList
 from qubix_tui.protocol import channels, events
 from qubix_tui.protocol.answers import Match, MatchRule
 from qubix_tui.protocol.errors import ErrorCode
-from qubix_tui.protocol.events import (
-    Event,
-    FleetSnapshot,
-    JobLogged,
-    JobProgressed,
-    JobSnapshot,
-    JobsSnapshot,
-    JobStateChanged,
-    Ok,
-    Submitted,
-)
+from qubix_tui.protocol.events import Event, JobLogged, JobProgressed, Ok, Submitted
 from qubix_tui.protocol.job_records import Job, JobProgress, JobState, Receipt, Requirements
+from qubix_tui.protocol.marketplace import FleetSnapshot, JobSnapshot, JobsSnapshot, JobStateChanged
 from qubix_tui.protocol.requests import JobRef, SubmitJob
 from qubix_tui.protocol.types import to_timestamp
 from tests.console.provider_stage import StandInConnection, console

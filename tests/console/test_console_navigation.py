@@ -21,7 +21,7 @@ from qubix_tui.console.screens.pick import PickScreen
 from qubix_tui.console.screens.provider import ProviderScreen
 from qubix_tui.console.widgets.fleet_table import FleetTable
 from qubix_tui.console.widgets.key_line import KeyLine
-from qubix_tui.protocol.events import FleetDigest, FleetSnapshot
+from qubix_tui.protocol.marketplace import FleetDigest, FleetSnapshot
 from qubix_tui.protocol.records import Provider
 from tests.console.provider_stage import NOW, StandInConnection, console
 from tests.console.records import headline, provider

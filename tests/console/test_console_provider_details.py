@@ -15,15 +15,9 @@ from qubix_tui.console.screens.provider import ProviderScreen
 from qubix_tui.console.widgets.about_panel import benchmark_lines
 from qubix_tui.protocol import channels, events
 from qubix_tui.protocol.errors import ErrorCode
-from qubix_tui.protocol.events import (
-    Event,
-    FleetSnapshot,
-    JobProgressed,
-    JobsSnapshot,
-    JobStateChanged,
-    Submitted,
-)
+from qubix_tui.protocol.events import Event, JobProgressed, Submitted
 from qubix_tui.protocol.job_records import Job, JobProgress, JobState, Requirements
+from qubix_tui.protocol.marketplace import FleetSnapshot, JobsSnapshot, JobStateChanged
 from qubix_tui.protocol.records import GpuProcess, ProviderState, Workload, WorkloadParam
 from qubix_tui.protocol.requests import SubmitJob
 from qubix_tui.protocol.types import to_timestamp

@@ -19,7 +19,7 @@ from qubix_tui.console.widgets.gpu_grid import GpuGrid, arrange
 from qubix_tui.console.widgets.gpu_panel import GpuPanel
 from qubix_tui.console.widgets.host_panel import HostPanel
 from qubix_tui.protocol import channels, events
-from qubix_tui.protocol.events import FleetSnapshot, ProviderRemoved
+from qubix_tui.protocol.marketplace import FleetSnapshot, ProviderRemoved
 from qubix_tui.protocol.records import GpuMetrics, Metrics, ProviderState
 from tests.console.provider_stage import (
     NOW,

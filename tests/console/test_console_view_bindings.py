@@ -20,7 +20,7 @@ from qubix_tui.console.screens.provider import ProviderScreen
 from qubix_tui.console.screens.submit import SubmitScreen
 from qubix_tui.console.widgets.log_view import LogView
 from qubix_tui.console.widgets.record_list import RecordList
-from qubix_tui.protocol import events
+from qubix_tui.protocol import events, marketplace
 from qubix_tui.protocol.answers import Match
 from tests.console.test_console_app import until
 from tests.console.test_console_hub_watch import stats
@@ -130,7 +130,7 @@ async def view(name: str) -> AsyncIterator[Stage]:
         shown.answer("job:why", "match", Match(job_id=JOBS[0].id, providers=0, rules=[]))
         shown.answer("hub:stats", events.HUB_STATISTICS, stats(100))
         for one in JOBS:
-            shown.say(events.JobStateChanged(job=one))
+            shown.say(marketplace.JobStateChanged(job=one))
         await enter(shown, name)
         yield shown
 

@@ -4,14 +4,8 @@ from qubix_tui.console.provider_history import CPU
 from qubix_tui.console.time_series import Window
 from qubix_tui.console.watched_provider import JobMark, WatchedProvider
 from qubix_tui.protocol import events
-from qubix_tui.protocol.events import (
-    Event,
-    MetricsUpdate,
-    ProviderRemoved,
-    ProviderSnapshot,
-    ProviderUpdated,
-    StatusChanged,
-)
+from qubix_tui.protocol.events import Event, MetricsUpdate, StatusChanged
+from qubix_tui.protocol.marketplace import ProviderRemoved, ProviderSnapshot, ProviderUpdated
 from qubix_tui.protocol.records import ProviderState, ProviderStatus
 from qubix_tui.protocol.types import Timestamp, Wire, to_timestamp
 from tests.console.provider_stage import NOW, PROVIDER_ID, history, metrics, record

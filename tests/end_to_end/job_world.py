@@ -17,14 +17,9 @@ from websockets.asyncio.client import connect
 from agent.jobs.cgroup import Cgroup
 from qubix_tui.client import ClientError, Connection, Refused, RetryPolicy
 from qubix_tui.protocol.errors import ErrorCode
-from qubix_tui.protocol.events import (
-    Event,
-    FleetSnapshot,
-    JobCreated,
-    JobStateChanged,
-    ProviderUpdated,
-)
+from qubix_tui.protocol.events import Event
 from qubix_tui.protocol.job_records import Job, JobState, Receipt, Requirements
+from qubix_tui.protocol.marketplace import FleetSnapshot, JobCreated, JobStateChanged, ProviderUpdated
 from qubix_tui.protocol.records import Provider, ProviderState
 from qubix_tui.protocol.requests import IssueToken, JobRef, SubmitJob
 from tests.agent.running import ask

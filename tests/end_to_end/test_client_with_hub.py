@@ -12,7 +12,8 @@ from qubix_tui.hub.access import Access
 from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.server import Hub
 from qubix_tui.protocol.errors import ErrorCode
-from qubix_tui.protocol.events import Event, FleetDigest, FleetSnapshot, JobCompleted, JobProgressed
+from qubix_tui.protocol.events import Event, JobCompleted, JobProgressed
+from qubix_tui.protocol.marketplace import FleetDigest, FleetSnapshot
 from qubix_tui.protocol.tokens import Role, new_token
 from qubix_tui.simulation import SimulationRefused, SimulationReport, simulate
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from qubix_tui.protocol import codec, events, job_records, records, requests
+from qubix_tui.protocol import codec, events, job_records, marketplace, records, requests
 from qubix_tui.protocol.errors import CloseCode, ErrorCode
 from qubix_tui.protocol.job_records import JobState
 from qubix_tui.protocol.records import ProviderState
@@ -99,7 +99,7 @@ EVENT_NAMES = {
     "enrolled": "token providerId",
     "hub_statistics": """timestamp version epoch uptimeSeconds connections maxConnections providers
         subscriptions sent received sentBytes receivedBytes flushes flushSeconds slowClients rateLimited
-        authFailures storeBytes storeUp""",
+        authFailures storeBytes storeUp nodes""",
     "error": "code message field retryAfter",
     "PROVIDER_REGISTERED": NAMES[records.Provider],
     "PROVIDER_STATUS_CHANGED": "providerId status timestamp",
@@ -123,6 +123,7 @@ UPDATE_NAMES = {
     "provider_removed": "providerId",
     "job_created": "job",
     "job_state": "job",
+    "store": "up reason since",
 }
 
 
@@ -151,7 +152,7 @@ def test_members_of_events(kind: str) -> None:
 
 def test_kinds_of_marketplace_updates() -> None:
     """Each kind has its name and exactly its members."""
-    kinds = events.AnyMarketplaceUpdate.__args__
+    kinds = marketplace.AnyMarketplaceUpdate.__args__
     assert {kind.__struct_config__.tag: " ".join(wire_names(kind)) for kind in kinds} == UPDATE_NAMES
     assert {kind.__struct_config__.tag_field for kind in kinds} == {"kind"}
 

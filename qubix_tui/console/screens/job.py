@@ -19,7 +19,8 @@ from qubix_tui.console.widgets.key_line import KeyLine
 from qubix_tui.console.widgets.log_view import LogView
 from qubix_tui.console.widgets.top_bar import TopBar
 from qubix_tui.protocol import channels
-from qubix_tui.protocol.events import Event, JobLogged, JobSnapshot
+from qubix_tui.protocol.events import Event, JobLogged
+from qubix_tui.protocol.marketplace import JobSnapshot
 
 SIDE_WIDTH: Final = 120
 """From here on the facts stand beside the log, else in its place."""
