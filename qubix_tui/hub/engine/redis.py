@@ -25,6 +25,10 @@ from qubix_tui.hub.engine.telemetry import EngineTelemetry
 OFFSETS_PER_CHANNEL: Final = 10
 """How many offsets are kept for each channel that may have history."""
 
+LOG_COMMITS: Final = 20_000
+LOG_BYTES: Final = 64 * 1024 * 1024
+"""How much of the log is kept: a hub that was away for longer than that has to start anew."""
+
 LOAD_ROWS: Final = 200
 """Rows that are read in one step."""
 
@@ -64,6 +68,8 @@ class RedisEngine:
         bounds = Bounds(
             max_events=max_events,
             max_age_ms=self._max_age_ms,
+            max_commits=LOG_COMMITS,
+            max_bytes=LOG_BYTES,
             max_offsets=max_channels * OFFSETS_PER_CHANNEL,
         )
         self._pipe = RedisPipe(

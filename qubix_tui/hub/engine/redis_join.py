@@ -70,7 +70,7 @@ async def join(link: RedisLink, server: Server, cluster: RedisCluster, applied: 
     """
     watch = LeaseWatch()
     loop = asyncio.get_running_loop()
-    patient_until = loop.time() + LEASE_SECONDS
+    patient_until, waited = loop.time() + LEASE_SECONDS, False
     while True:
         patient = int(loop.time() < patient_until)
         words = scripts.FORM, server.run, int(server.keeps), secrets.token_hex(8), patient
@@ -88,6 +88,9 @@ async def join(link: RedisLink, server: Server, cluster: RedisCluster, applied: 
                 raise EngineUnavailable(
                     f"Redis at {link.address} is being moved ({shown(who)}): wait until that is done"
                 )
+        if not waited:
+            _logger.info("waiting for a move, or for hubs that were here before Redis was restarted")
+            waited = True
         await asyncio.sleep(POLL_SECONDS)
 
 

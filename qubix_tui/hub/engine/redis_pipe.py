@@ -60,12 +60,21 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         max_events: Events per channel; some more lie there until Redis trims them.
         max_age_ms: How long an event is kept.
+        max_commits: Commits in the log.
+        max_bytes: What they take together.
         max_offsets: Channels whose offset is remembered.
     """
 
     max_events: int
     max_age_ms: int
+    max_commits: int
+    max_bytes: int
     max_offsets: int
+
+    @property
+    def history(self) -> tuple[int, ...]:
+        """What the scripts that write are given of it."""
+        return self.max_events, self.max_age_ms, self.max_commits, self.max_bytes
 
 
 class _Question:
@@ -240,8 +249,7 @@ class RedisPipe:
         return batch
 
     def _commands(self, link: RedisLink, batch: Sequence[PendingCommit | _Question]) -> list[Sequence[Word]]:
-        bounds = self._bounds
-        kept = bounds.max_events, bounds.max_age_ms, bounds.max_offsets
+        kept = *self._bounds.history, self._bounds.max_offsets
         who = self._prefix, self._cluster.term, self._cluster.id
         floor = self._applied.floor
         commands: list[Sequence[Word]] = []

@@ -25,10 +25,6 @@ MOVING: Final = b"moving"
 MOVED: Final = b"moved"
 """What stands in place of the form while a store is filled by a move, and once it was moved elsewhere."""
 
-LOG_ENTRIES: Final = 20_000
-LOG_BYTES: Final = 64 * 1024 * 1024
-"""How much of the log is kept: a hub that was away for longer than that has to start anew."""
-
 _WRITE: Final = r"""
 local function text(number) return string.format('%.0f', number) end
 
@@ -102,8 +98,8 @@ local function drop_versions(prefix, seq, entry)
   end
 end
 
-local function add_to_log(prefix, seq, mark, first, bytes, entry)
-  local log, keep, room = prefix .. 'log', LOG_ENTRIES, LOG_BYTES
+local function add_to_log(prefix, seq, mark, first, bytes, entry, keep, room)
+  local log = prefix .. 'log'
   redis.call('XADD', log, text(seq) .. '-0', 'd', entry)
   bytes = bytes + #entry
   if seq - first >= keep or bytes > room then
@@ -121,15 +117,15 @@ local function add_to_log(prefix, seq, mark, first, bytes, entry)
   redis.call(
     'HSET', prefix .. 'meta', 'seq', text(seq), 'last', mark, 'first', text(first), 'bytes', text(bytes))
 end
-""".replace("LOG_ENTRIES", str(LOG_ENTRIES)).replace("LOG_BYTES", str(LOG_BYTES))
+"""
 
 COMMIT: Final = (
     _WRITE
     + r"""
 local prefix, term, node, number, floor, grows = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local applied, now = tonumber(ARGV[7]), ARGV[8]
-local max_events, max_age, max_offsets = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
-local conditions, body = ARGV[12], ARGV[13]
+local max_events, max_age, keep, room = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+local max_offsets, conditions, body = tonumber(ARGV[13]), ARGV[14], ARGV[15]
 local meta, results = prefix .. 'meta', prefix .. 'results:' .. node
 
 local found = redis.call('HMGET', meta, 'term', 'seq', 'last', 'first', 'bytes', 'forgotten')
@@ -189,7 +185,8 @@ if excess > 0 then
 end
 head[5] = forgotten
 head = cmsgpack.pack(head)
-add_to_log(prefix, seq, mark, first, tonumber(found[5]), struct.pack('>I4', #head) .. head .. body)
+local entry = struct.pack('>I4', #head) .. head .. body
+add_to_log(prefix, seq, mark, first, tonumber(found[5]), entry, keep, room)
 return 'done ' .. text(seq)
 """
 )
@@ -197,8 +194,8 @@ return 'done ' .. text(seq)
 
 ARGV: prefix, term, hub, that hub's number of it, the oldest number whose result the hub may still ask for,
 whether it may make Redis larger, the commit that the hub had applied when it decided, now (ms), events per
-channel, their age (ms), channels; then the preconditions, and what goes into the log
-(`qubix_tui.hub.engine.redis_log`).
+channel, their age (ms), commits in the log, their bytes, channels; then the preconditions, and what goes into
+the log (`qubix_tui.hub.engine.redis_log`).
 
 Gives one of: ``done SEQ``; ``condition INDEX SEQ`` or ``row INDEX SEQ`` for what did not hold, and the commit
 that has to be applied before it is decided again; ``lost``, ``behind`` or ``unknown``, for a hub that has to
@@ -209,7 +206,8 @@ RESTORE: Final = (
     _WRITE
     + r"""
 local prefix, term, seq, entry = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local max_events, max_age, hold = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+local max_events, max_age, keep, room = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local hold = tonumber(ARGV[9])
 local meta = prefix .. 'meta'
 local found = redis.call('HMGET', meta, 'term', 'seq', 'last', 'first', 'bytes')
 if found[1] ~= term then return 'lost' end
@@ -237,7 +235,7 @@ for index, event in ipairs(events) do
 end
 for index = 7 + #events, #head do forget(prefix, head[index]) end
 redis.call('HSET', meta, 'forgotten', text(head[5]))
-add_to_log(prefix, seq, head[2], tonumber(found[4]), tonumber(found[5]), entry)
+add_to_log(prefix, seq, head[2], tonumber(found[4]), tonumber(found[5]), entry, keep, room)
 local time = redis.call('TIME')
 local until_then = time[1] * 1000 + math.floor(time[2] / 1000) + hold
 if until_then > tonumber(redis.call('HGET', meta, 'held') or 0) and hold > 0 then
@@ -248,8 +246,8 @@ return 'restored'
 )
 """A commit that Redis had lost is written once more, as it was.
 
-ARGV: prefix, term, its number, the entry of the log, events per channel, their age (ms), how long ordinary
-commits are to wait for more of these (ms).
+ARGV: prefix, term, its number, the entry of the log, events per channel, their age (ms), commits in the log,
+their bytes, how long (ms) ordinary commits are to wait for more of these.
 
 Gives ``restored``, ``there`` where it is (or was, in a log that has moved on), ``other`` where something else
 has its number, or ``lost``.

@@ -232,7 +232,7 @@ class RedisSession:
             self._address,
             len(entries),
         )
-        kept = self._bounds.max_events, self._bounds.max_age_ms, hold
+        kept = *self._bounds.history, hold
         for start in range(0, len(entries), LOAD_ROWS):
             calls = [
                 link.call(scripts.RESTORE, self._prefix, self._cluster.term, entry.seq, entry.raw, *kept)
