@@ -19,7 +19,7 @@ from qubix_tui.hub.engine import redis_scripts as scripts
 from qubix_tui.hub.engine.base import Conflict, EngineUnavailable
 from qubix_tui.hub.engine.redis_address import RedisAddress
 from qubix_tui.hub.engine.redis_cluster import RedisCluster
-from qubix_tui.hub.engine.redis_commits import BEHIND, EMPTIED, UNKNOWN, Applied, Lost, PendingCommit
+from qubix_tui.hub.engine.redis_commits import EMPTIED, UNKNOWN, Applied, Lost, PendingCommit
 from qubix_tui.hub.engine.redis_link import RedisLink, Word
 from qubix_tui.hub.engine.telemetry import EngineTelemetry
 
@@ -32,9 +32,10 @@ MAX_BATCH: Final = 500
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 """What a pipeline is not added to beyond: all of it has to be answered in time."""
 
-MAX_WAITING: Final = 20_000
-MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
-"""What may wait for a Redis that is slower than what it is asked for, and to be applied."""
+MAX_WAITING: Final = 10_000
+MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
+"""What may wait for a Redis that is slower than what it is asked for, and to be applied: half of the log, so
+that a hub that is alone is never told that its decision is too old."""
 
 NOT_OPEN: Final = "the store is not open; the hub is starting or stopping, try again"
 
@@ -51,7 +52,7 @@ KINDS: Final = {
 }
 """What the scripts are called in the metrics."""
 
-_LOST: Final = {"lost": EMPTIED, "behind": BEHIND, "unknown": UNKNOWN}
+_LOST: Final = {"lost": EMPTIED, "unknown": UNKNOWN}
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):

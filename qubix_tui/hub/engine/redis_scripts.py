@@ -131,7 +131,6 @@ local meta, results = prefix .. 'meta', prefix .. 'results:' .. node
 local found = redis.call('HMGET', meta, 'term', 'seq', 'last', 'first', 'bytes', 'forgotten')
 if found[1] ~= term then return 'lost' end
 local seq, first, forgotten = tonumber(found[2]), tonumber(found[4]), tonumber(found[6])
-if applied + 1 < first then return 'behind' end
 local mine = redis.call('HMGET', results, '', number)
 if not mine[1] then return 'unknown' end
 if mine[2] then return mine[2] end
@@ -155,6 +154,8 @@ for index = 1, count do
 end
 local changes, events = parse(body, 1)
 for index, change in ipairs(changes) do
+  -- What was written before the log begins is not known any more: decided so long ago, it is decided again.
+  if change[3] < 2 and applied + 1 < first then return finish('row ' .. index .. ' ' .. found[2]) end
   local version = change[3] < 2 and redis.call('HGET', prefix .. 'versions', change[5])
   local others = version and written_by_others(version, node)
   if others and tonumber(others) > applied then
@@ -198,8 +199,8 @@ channel, their age (ms), commits in the log, their bytes, channels; then the pre
 the log (`qubix_tui.hub.engine.redis_log`).
 
 Gives one of: ``done SEQ``; ``condition INDEX SEQ`` or ``row INDEX SEQ`` for what did not hold, and the commit
-that has to be applied before it is decided again; ``lost``, ``behind`` or ``unknown``, for a hub that has to
-start anew; ``stale``, over an old connection.
+that has to be applied before it is decided again; ``lost`` or ``unknown``, for a hub that has to start anew;
+``stale``, over an old connection.
 """
 
 RESTORE: Final = (
