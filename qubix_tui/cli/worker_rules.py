@@ -9,7 +9,8 @@ from typing import Final
 FIRST_PAUSE: Final = 0.5
 """Before the second start in a row; the first one comes at once, and each further pause is twice as long."""
 
-LONGEST_PAUSE: Final = 15.0
+LONGEST_PAUSE: Final = 5.0
+"""A start costs little, and a store that is back is not to wait for long."""
 
 STEADY_SECONDS: Final = 30.0
 """A worker that has served for so long has failed for a new reason."""

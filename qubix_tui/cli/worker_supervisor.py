@@ -200,7 +200,7 @@ class Supervisor:
                 self._code = EXIT_FAILED
                 _logger.error("%s", sentence)
         elif self._announced:
-            self._start_again(worker, sentence, now)
+            self._start_again(worker, sentence, now, logging.ERROR if code else logging.WARNING)
         else:
             self._failure = CommandError(
                 process.failure or f"{sentence} before it listened", code if code > 0 else EXIT_FAILED
@@ -214,9 +214,9 @@ class Supervisor:
             self._failure = CommandError(sentence, EXIT_FAILED)
             self._end()
 
-    def _start_again(self, worker: _Worker, sentence: str, now: float) -> None:
+    def _start_again(self, worker: _Worker, sentence: str, now: float, level: int = logging.ERROR) -> None:
         pause = worker.attendance.ended(now)
-        _logger.error("%s; it is started again %s", sentence, f"in {pause:g} s" if pause else "now")
+        _logger.log(level, "%s; it is started again %s", sentence, f"in {pause:g} s" if pause else "now")
         self._reloaded(worker)
         self._tell()
 

@@ -33,7 +33,7 @@ def test_the_first_end_costs_no_pause_and_each_further_one_twice_as_much(worker:
         assert worker.start_at == now + pauses[-1]
         worker.started()
         worker.ready(now)
-    assert pauses == [0, 0.5, 1, 2, 4, 8, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert pauses == [0, 0.5, 1, 2, 4, *[LONGEST_PAUSE] * 5]
 
 
 def test_what_has_served_for_long_begins_anew(worker: Attendance) -> None:
