@@ -1,8 +1,8 @@
 """The newest of each provider, told to all other hubs: what a fleet's table shows, and when it was heard.
 
 Each hub tells of the providers whose connections it has: what is newer than what it told that hub before,
-every second where the marketplace is heard there, and else every five. All of it goes to a hub that is new,
-and from time to time to all of them, for a message may have got lost.
+some times a second where the marketplace is heard there, and else every five seconds. All of it goes to a hub
+that is new, and from time to time to all of them, for a message may have got lost.
 
 The lines are those of the fleet digest, encoded once per sample whoever asks.
 """
@@ -20,8 +20,8 @@ from qubix_tui.hub.peer_messages import PIECE_BYTES, Headlines, Send, Word
 from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.registry import Registry
 
-HEARD_SECONDS: Final = 1.0
-"""How often a hub is told whose clients hear the marketplace."""
+HEARD_SECONDS: Final = 0.25
+"""How often a hub is told whose clients hear the marketplace: soon enough for a digest each second."""
 
 UNHEARD_SECONDS: Final = 5.0
 """How often any other hub is told."""
@@ -29,7 +29,7 @@ UNHEARD_SECONDS: Final = 5.0
 WHOLE_SECONDS: Final = 60.0
 """How often all is told, new or not."""
 
-EARLY_SECONDS: Final = 0.2
+EARLY_SECONDS: Final = 0.1
 """A round that comes so much too early is not left out."""
 
 _WORD_BYTES: Final = 90

@@ -19,7 +19,7 @@ from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.engine.cluster import Cluster
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.history import History
-from qubix_tui.hub.peer_headlines import HeadlineFeed, take_words
+from qubix_tui.hub.peer_headlines import HEARD_SECONDS, HeadlineFeed, take_words
 from qubix_tui.hub.peer_messages import (
     Answer,
     Batch,
@@ -39,8 +39,11 @@ from qubix_tui.hub.registry import Registry
 from qubix_tui.hub.snapshots import Past
 from qubix_tui.protocol import channels, events
 
-ROUND_SECONDS: Final = 1.0
-"""How often it looks at what is to be said again, and what is new."""
+ROUND_SECONDS: Final = HEARD_SECONDS
+"""How often it looks at what is new."""
+
+EXPIRY_SECONDS: Final = 1.0
+"""How often it looks at what others have not said for long."""
 
 _logger = logging.getLogger("qubix.hub.peers")
 
@@ -91,7 +94,7 @@ class Peers:
         self._questions = Questions(self.recall, self._send)
         self._feed = HeadlineFeed(registry, cluster, clock, self._foreign.hears_marketplace, self._send)
         self._own: OwnWants | None = None
-        self._renewed_at = float("-inf")
+        self._renewed_at = self._expired_at = float("-inf")
         self._awake = asyncio.Event()
         self._rounds: asyncio.Task[None] | None = None
         self._warned: set[str] = set()
@@ -226,8 +229,10 @@ class Peers:
         if own is None:
             return
         now = self._clock.monotonic()
-        self._foreign.expire(now, [node.id for node in self._cluster.nodes])
-        self._warned &= set(self._others())
+        if now - self._expired_at >= EXPIRY_SECONDS:
+            self._expired_at = now
+            self._foreign.expire(now, [node.id for node in self._cluster.nodes])
+            self._warned &= set(self._others())
         if now - self._renewed_at >= RENEW_SECONDS:
             self._renewed_at = now
             own.renew()

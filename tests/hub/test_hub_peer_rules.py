@@ -268,7 +268,7 @@ class Fleet:
 
 
 async def test_headlines_tell_what_is_new_of_ones_own_providers(post: Post) -> None:
-    """All at first, with ages; then each second where they are heard, else each five."""
+    """All at first, with ages; then at once where they are heard, else each five seconds."""
     fleet = Fleet(post)
     own, silent, foreign = fleet.add("own"), fleet.add("silent"), fleet.add("foreign", node="b")
     fleet.sample(own, 1)
