@@ -7,7 +7,7 @@ import asyncio
 import signal
 import sys
 
-from qubix_tui.hub.engine import redis_cluster
+from qubix_tui.hub.engine import redis_cluster, redis_pipe
 from qubix_tui.hub.engine.base import EngineUnavailable, settled
 from qubix_tui.hub.engine.redis_address import parse_redis
 from tests.hub.redis_hubs import Hub, opened
@@ -32,5 +32,6 @@ async def main(url: str) -> None:
     sys.stdout.write(f"{counted}\n")
 
 
-redis_cluster.LEASE_SECONDS = 2.0  # type: ignore[attr-defined]
+redis_cluster.LEASE_SECONDS = 1.5  # type: ignore[attr-defined]
+redis_pipe.RENEW_SECONDS = 0.2  # type: ignore[misc]
 asyncio.run(main(sys.argv[1]))

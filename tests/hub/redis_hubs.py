@@ -104,6 +104,7 @@ class Wire:
         self._server = server
         self._path = path
         self._listener: asyncio.Server | None = None
+        self._mute = False
         self._writers: list[asyncio.StreamWriter] = []
 
     @property
@@ -113,6 +114,7 @@ class Wire:
 
     async def mend(self) -> None:
         """Connect both ends."""
+        self._mute = False
         self._listener = await asyncio.start_unix_server(self._join, self._path)
 
     def cut(self) -> None:
@@ -125,6 +127,10 @@ class Wire:
             writer.transport.abort()
         self._writers = []
 
+    def mute(self) -> None:
+        """Let the hub hear nothing any more; what it says still arrives."""
+        self._mute = True
+
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             far_reader, far_writer = await asyncio.open_unix_connection(self._server.socket)
@@ -132,15 +138,16 @@ class Wire:
             writer.close()
             return
         self._writers += (writer, far_writer)
-        await asyncio.gather(_pass_on(reader, far_writer), _pass_on(far_reader, writer))
+        await asyncio.gather(self._pass_on(reader, far_writer), self._pass_on(far_reader, writer))
 
-
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_hub = writer.get_extra_info("sockname") == str(self._path)
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if not (to_hub and self._mute):
+                    writer.write(data)
+                    await writer.drain()
+        writer.close()
 
 
 @contextlib.asynccontextmanager

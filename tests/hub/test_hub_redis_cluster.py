@@ -11,6 +11,7 @@ from qubix_tui.hub.engine import redis_cluster, redis_pipe
 from qubix_tui.hub.engine.redis_cluster import RedisCluster
 from qubix_tui.hub.engine.redis_link import LinkDown, RedisLink
 from qubix_tui.hub.engine.telemetry import EngineTelemetry
+from tests.hub.manual_clock import ManualClock
 from tests.hub.redis_hubs import Hub, hubs, opened, wired
 from tests.hub.wire import eventually
 from tests.redis_server import RedisServer, redis_server

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from qubix_tui.hub.engine import redis
+from qubix_tui.hub.engine import redis, redis_join, redis_link, redis_pipe
 from qubix_tui.hub.engine.base import Change, Conflict, EngineUnavailable, Precondition, settled
 from tests.hub.redis_hubs import Hub, hubs, opened, wired
 from tests.hub.wire import eventually
@@ -229,8 +229,11 @@ async def test_no_connection_that_breaks_loses_or_doubles_anything(server: Redis
         assert set(await found[0].engine.load("t")) == {name.decode() for _, name in acknowledged}
 
 
-async def test_a_redis_that_is_killed_while_all_write_loses_nothing(server: RedisServer) -> None:
+async def test_a_redis_that_is_killed_while_all_write_loses_nothing(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Counters that several hubs count up end where the acknowledged counts say, and all agree."""
+    monkeypatch.setattr(redis_join, "HOLD_SECONDS", 0.1)
     counted = 0
 
     def reached(number: int) -> bool:
@@ -261,8 +264,11 @@ async def test_a_redis_that_is_killed_while_all_write_loses_nothing(server: Redi
         assert {int(hub.rows["n"]) for hub in found} == {counted}
 
 
-async def test_a_redis_that_stood_still_goes_on_for_all(server: RedisServer) -> None:
+async def test_a_redis_that_stood_still_goes_on_for_all(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was sent to it meanwhile is done once, and told of in one order."""
+    monkeypatch.setattr(redis_link, "ANSWER_SECONDS", 0.5)
     async with hubs(server, 2) as found:
         server.send(signal.SIGSTOP)
         sent = [
@@ -277,8 +283,11 @@ async def test_a_redis_that_stood_still_goes_on_for_all(server: RedisServer) -> 
         check_alike(*found)
 
 
-async def test_a_hub_that_was_frozen_decides_from_what_is_so_when_it_goes_on(server: RedisServer) -> None:
+async def test_a_hub_that_was_frozen_decides_from_what_is_so_when_it_goes_on(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What it had decided before is refused, and decided again: two that count up miss nothing."""
+    monkeypatch.setattr(redis_pipe, "RENEW_SECONDS", 0.2)
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
