@@ -130,6 +130,9 @@ async def _recover(session: Conversation, request: Request, channel: str, option
     the last event that it did not get live is noted. The replay fills that place, up to that offset.
     """
     services = session.services
+    if options.since is not None and options.since > services.publisher.published(channel):
+        # It comes from a hub that was ahead of this one: what it has already must not come again.
+        await _replay(services, channel, options)
     was_subscribed = channel in session.subscriber.channels
     services.fanout.subscribe(session.subscriber, channel)
     slot = session.reserve()

@@ -210,7 +210,11 @@ class SharedEngine:
 
     async def replay(self, channel: str, since: int, *, limit: int) -> Replay:
         self._check()
-        return await self._store.memory.replay(channel, since, limit=limit)
+        written = len(self._store.log)
+        replay = await self._store.memory.replay(channel, since, limit=limit)
+        while self.position < written:  # noqa: ASYNC110 - until the test lets it hear
+            await asyncio.sleep(0)
+        return replay
 
     def offset(self, channel: str) -> int:
         return self._offsets.get(channel, 0)

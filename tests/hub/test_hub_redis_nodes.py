@@ -133,6 +133,16 @@ async def test_a_precondition_that_another_has_broken_is_told_once_it_is_known_h
             assert two.rows["a"] == b"%d" % number
 
 
+async def test_a_replay_has_been_told_of_by_the_time_that_it_is_given(server: RedisServer) -> None:
+    """However lately another hub has written it: nobody gets it once more, as news."""
+    async with hubs(server, 2) as (one, two):
+        for number in range(1, 50):
+            await one.put("a", b"", "x")
+            replay = await two.engine.replay("x", number - 1, limit=9)
+            assert [event.offset for event in replay.events] == [number]
+            assert two.engine.offset("x") == number == len(two.heard)
+
+
 async def test_counting_together_misses_nothing(server: RedisServer) -> None:
     """Hubs that read, decide and write a few rows at once end with the same sums, which are right."""
     randomness = random.Random(11)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from qubix_tui.hub.engine.base import EngineUnavailable, Replay
+from qubix_tui.hub.engine.base import EngineUnavailable, NewEvent, Replay
 from qubix_tui.protocol.tokens import Role
 from tests.hub.shared_store import SharedEngine, SharedStore
 from tests.hub.wire import Client, Running, running
@@ -109,6 +109,28 @@ async def test_three_thousand_providers_over_a_real_socket(hub: Running) -> None
         for ids in seen.values():
             assert len(ids) == len(set(ids)) == 3_000
         assert data["kind"] == "metrics"
+
+
+async def test_who_comes_from_a_hub_that_was_ahead_gets_nothing_twice() -> None:
+    """The event that it has already is awaited here before it joins."""
+    store = SharedStore()
+    engine, other = SharedEngine(store, "a"), SharedEngine(store, "b")
+    async with running(engine=engine) as hub, await hub.client() as client:
+        await other.open()
+        engine.held = True
+        for number in range(2):
+            event = NewEvent("marketplace", "MARKETPLACE_UPDATE", b'{"kind":"note","number":%d}' % number)
+            await other.commit([], [], [event])
+        await client.send("subscribe:marketplace", {"since": 2, "epoch": engine.epoch})
+        for _ in range(100):
+            await asyncio.sleep(0)
+        engine.hear()
+        engine.held = False
+        reply = await client.until("subscribed")
+        assert (reply["data"]["recovered"], reply["data"]["offset"]) == (True, 2)
+        event = NewEvent("marketplace", "MARKETPLACE_UPDATE", b'{"kind":"note","number":2}')
+        await other.commit([], [], [event])
+        assert [message["offset"] for message in await client.heard()] == [3]
 
 
 class LazyEngine(SharedEngine):

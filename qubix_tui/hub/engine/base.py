@@ -246,7 +246,8 @@ class Engine(Protocol):
                 with ``since`` 0 the newest ``limit`` are given.
 
         Returns:
-            Not complete where history no longer reaches back to ``since``, or never got that far.
+            What the listener has been told of by then. Not complete where history no longer reaches back to
+            ``since``, or never got that far.
 
         Raises:
             EngineUnavailable: The store is not open, or failed.

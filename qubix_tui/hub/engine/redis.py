@@ -12,12 +12,21 @@ from typing import Final
 
 from qubix_tui.hub.clock import Clock, SystemClock
 from qubix_tui.hub.engine import redis_scripts as scripts
-from qubix_tui.hub.engine.base import Change, Listener, NewEvent, Precondition, Replay, StoredEvent
+from qubix_tui.hub.engine.base import (
+    Change,
+    EngineUnavailable,
+    Listener,
+    NewEvent,
+    Precondition,
+    Replay,
+    StoredEvent,
+)
 from qubix_tui.hub.engine.cluster import Cluster
 from qubix_tui.hub.engine.redis_address import RedisAddress
 from qubix_tui.hub.engine.redis_cluster import RedisCluster
 from qubix_tui.hub.engine.redis_commits import Applied, PendingCommit
 from qubix_tui.hub.engine.redis_feed import Feed
+from qubix_tui.hub.engine.redis_link import ANSWER_SECONDS
 from qubix_tui.hub.engine.redis_pipe import Bounds, RedisPipe
 from qubix_tui.hub.engine.redis_session import RedisSession
 from qubix_tui.hub.engine.telemetry import EngineTelemetry
@@ -178,7 +187,8 @@ class RedisEngine:
     async def replay(self, channel: str, since: int, *, limit: int) -> Replay:
         """Give what came on a channel after an offset; see `Engine.replay`."""
         most = min(limit, self._max_events)
-        newest, entries = await self._pipe.ask(scripts.REPLAY, channel, since, most)
+        seq, newest, entries = await self._pipe.ask(scripts.REPLAY, channel, since, most)
+        await self._catch_up(int(seq))
         missed = int(newest) - since
         if since and not 0 <= missed <= most:
             return Replay(events=[], complete=False)
@@ -192,6 +202,13 @@ class RedisEngine:
         if since and len(events) < missed:
             return Replay(events=[], complete=False)
         return Replay(events=events[::-1], complete=True)
+
+    async def _catch_up(self, seq: int) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._applied.reached(seq)
+        except TimeoutError:
+            raise EngineUnavailable("this hub is behind what others write; try again") from None
 
     def offset(self, channel: str) -> int:
         """Give the offset of a channel's newest event; see `Engine.offset`."""

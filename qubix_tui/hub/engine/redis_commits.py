@@ -127,6 +127,7 @@ class Applied:
         """Of the last commit that was sent."""
         self._node = node
         self._conflicts: list[tuple[int, int, PendingCommit, Conflict]] = []
+        self._readers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
 
     def begin(self, seq: int, mark: str, forgotten: int) -> None:
@@ -160,6 +161,13 @@ class Applied:
         """Note that a commit was not done; who waits is told once another one was applied."""
         heapq.heappush(self._conflicts, (seq, next(self._order), commit, conflict))
         self._tell_of_conflicts()
+
+    async def reached(self, seq: int) -> None:
+        """Wait until a commit was applied."""
+        if self.position < seq:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._readers, (seq, next(self._order), future))
+            await future
 
     def forget_conflicts(self) -> None:
         """Have what a conflict was told of asked again: nobody was told yet."""
@@ -202,6 +210,10 @@ class Applied:
         if commit is not None and not commit.future.done():
             commit.future.set_result(entry.offsets)
         self._tell_of_conflicts()
+        while self._readers and self._readers[0][0] <= self.position:
+            _, _, reader = heapq.heappop(self._readers)
+            if not reader.done():
+                reader.set_result(None)
 
     def catch_up(self, entry: Entry) -> None:
         """Take note of a commit whose changes the hub has not read yet, and which it tells nobody."""

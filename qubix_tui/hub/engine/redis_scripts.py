@@ -263,14 +263,14 @@ return {keys, redis.call('HMGET', ARGV[1] .. 'table:' .. ARGV[2], unpack(keys))}
 
 REPLAY: Final = """
 local prefix, channel, since, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local newest = redis.call('HGET', prefix .. 'offsets', channel)
-newest = newest or redis.call('HGET', prefix .. 'meta', 'forgotten')
+local seq, forgotten = unpack(redis.call('HMGET', prefix .. 'meta', 'seq', 'forgotten'))
+local newest = redis.call('HGET', prefix .. 'offsets', channel) or forgotten
 local wanted = most
 if since > 0 then wanted = tonumber(newest) - since end
-if wanted <= 0 or wanted > most then return {newest, {}} end
-return {newest, redis.call('XREVRANGE', prefix .. 'events:' .. channel, '+', '-', 'COUNT', wanted)}
+if wanted <= 0 or wanted > most then return {seq, newest, {}} end
+return {seq, newest, redis.call('XREVRANGE', prefix .. 'events:' .. channel, '+', '-', 'COUNT', wanted)}
 """
-"""A channel's newest offset, and what came after another one.
+"""The last commit, a channel's newest offset at that time, and what came after another one.
 
 ARGV: prefix, channel, since, how many at most.
 """

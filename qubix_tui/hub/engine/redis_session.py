@@ -91,6 +91,7 @@ class RedisSession:
         except BaseException as error:
             await inbox.close()
             await self._close_links()
+            self._pipe.trouble = NOT_OPEN
             if isinstance(error, Lost | Parted):
                 raise EngineUnavailable(f"Redis at {self._address} changed meanwhile; try again") from error
             raise
@@ -166,6 +167,9 @@ class RedisSession:
     async def _await_others(self, link: RedisLink, server: Server, seconds: float) -> None:
         """Wait while hubs give back what Redis has lost."""
         while seconds > 0:
+            self._pipe.trouble = (
+                f"Redis at {self._address} is back, and waits for what other hubs have: try again"
+            )
             await asyncio.sleep(seconds)
             _, seconds = await resume(link, server, self._cluster, self._applied)
 
