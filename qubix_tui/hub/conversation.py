@@ -17,7 +17,7 @@ from qubix_tui.hub.engine.base import Replay
 from qubix_tui.hub.fanout import Subscriber
 from qubix_tui.hub.limits import ConnectionLimiter
 from qubix_tui.hub.outbox import Slot
-from qubix_tui.hub.providers import ProviderConnection, registered_entry
+from qubix_tui.hub.provider_connection import ProviderConnection, registered_entry
 from qubix_tui.hub.services import Services
 from qubix_tui.hub.statistics import statistics
 from qubix_tui.protocol import channels, events
@@ -77,7 +77,7 @@ def subscribe(session: Conversation, request: Request) -> Awaitable[None] | None
     session.services.fanout.subscribe(session.subscriber, channel)
     slot = session.reserve()
     reply = _subscribed(session, request, channel)
-    slot.fill(chain([reply], _snapshot(session, channel, options)))
+    slot.fill(chain([reply], _snapshot(session, channel, options), _store_words(session.services, channel)))
     _set_digest(session, channel, options)
     return None
 
@@ -155,10 +155,11 @@ async def _recover(session: Conversation, request: Request, channel: str, option
             rest = await _provider_now(services, channel)
         else:
             rest = _snapshot(session, channel, options)
-        frames = chain([reply], rest)
+        frames = chain([reply], rest, _store_words(services, channel))
     except BaseException:
         if not was_subscribed:
             services.fanout.unsubscribe(session.subscriber, channel)
+        frames = _store_words(services, channel)
         raise
     finally:
         slot.fill(frames)
@@ -198,6 +199,11 @@ def _snapshot(session: Conversation, channel: str, options: SubscribeOptions) ->
         return snapshots.fleet(providers.registry, channel)
     subject = channel.partition(":")[2]
     return snapshots.provider(subject, providers.registry.get(subject), providers.peers.recall(subject))
+
+
+def _store_words(services: Services, channel: str) -> Iterator[bytes]:
+    """Give what a subscriber is told of the store."""
+    return services.store_watch.frames() if channel == channels.MARKETPLACE else iter(())
 
 
 def _set_digest(session: Conversation, channel: str, options: SubscribeOptions) -> None:

@@ -35,6 +35,7 @@ from qubix_tui.hub import dcgm, fleet_metrics
 from qubix_tui.hub.fleet_metrics import Sampled, Shown
 from qubix_tui.hub.metric_text import MetricText
 from qubix_tui.hub.provider_state import Entry
+from qubix_tui.hub.store_metrics import SharedStore, store_families
 from qubix_tui.hub.telemetry import BROADCAST_BOUNDS, Telemetry
 from qubix_tui.protocol.job_records import JobState
 
@@ -53,6 +54,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
 
     ready: bool
     stores: bool
+    shared_store: SharedStore | None
     connections: int
     subscriptions: int
     messages_sent: dict[str, int]
@@ -77,6 +79,7 @@ def take_picture(
     *,
     ready: bool,
     stores: bool,
+    shared_store: SharedStore | None = None,
     connections: int,
     subscriptions: int,
     queue_age: float | None,
@@ -91,6 +94,7 @@ def take_picture(
         now: Seconds since the epoch (`Clock.time`).
         ready: Whether it serves, as `/readyz` says.
         stores: Whether its store took the newest change.
+        shared_store: How that is, where several hubs may share it.
         connections: Open connections.
         subscriptions: Subscriptions that they hold, each counted.
         queue_age: Seconds since the oldest job that waits was submitted; None where none waits.
@@ -100,6 +104,7 @@ def take_picture(
     return Picture(
         ready=ready,
         stores=stores,
+        shared_store=shared_store,
         connections=connections,
         subscriptions=subscriptions,
         messages_sent=dict(telemetry.messages_sent),
@@ -163,6 +168,8 @@ def _hub_families(picture: Picture) -> Iterator[Metric]:
     ):
         yield CounterMetricFamily(name, words, value)
     yield from _job_families(picture)
+    if picture.shared_store is not None:
+        yield from store_families(picture.shared_store)
     buckets: list[tuple[str, float]] = []
     total = 0
     for bound, count in zip((*map(str, BROADCAST_BOUNDS), "+Inf"), picture.broadcast_counts, strict=True):

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from qubix_tui.hub.providers import ProviderConnection, registered_entry
+from qubix_tui.hub.provider_connection import ProviderConnection, registered_entry
 from qubix_tui.hub.services import Services
 from qubix_tui.protocol import events
 from qubix_tui.protocol.requests import HeldJob, Request

@@ -9,7 +9,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any
 
 from qubix_tui.hub.access import Access, Identity
 from qubix_tui.hub.backfill import Backfill
@@ -20,6 +20,7 @@ from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.history import WINDOW_SECONDS, History
 from qubix_tui.hub.keyed_locks import KeyedLocks
 from qubix_tui.hub.peers import Peers
+from qubix_tui.hub.provider_connection import ProviderConnection
 from qubix_tui.hub.provider_state import (
     PROVIDERS_TABLE,
     SIMULATED_TABLE,
@@ -35,33 +36,12 @@ from qubix_tui.hub.samples import Samples
 from qubix_tui.protocol import events
 from qubix_tui.protocol.errors import CloseCode, ErrorCode, ProtocolError
 from qubix_tui.protocol.requests import Register, SetStatus
-from qubix_tui.protocol.types import RequestId, Wire, to_timestamp
+from qubix_tui.protocol.types import to_timestamp
 
 SWEEP_BATCH = 200
 """Providers whose silence is dealt with in one commit."""
 
 _logger = logging.getLogger("qubix.hub.providers")
-
-
-class ProviderConnection(Protocol):
-    """The connection that a provider publishes over."""
-
-    identity: Identity
-    entry: Entry | None
-    """The provider that it registered."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it can still be written to."""
-        ...
-
-    def reply(self, kind: str, data: Wire, request_id: RequestId | None) -> None:
-        """Tell its agent something; in answer to a request where that has an id."""
-        ...
-
-    def end(self, code: int, reason: str) -> None:
-        """Close it."""
-        ...
 
 
 class Providers:
@@ -226,6 +206,11 @@ class Providers:
         """Wait for a provider's turn: within it nobody else decides anything about that provider."""
         return self._turns.of(provider_id)
 
+    @property
+    def connected(self) -> int:
+        """How many publish over a connection to this very hub."""
+        return len(self._connections)
+
     def connection(self, provider_id: str) -> ProviderConnection | None:
         """Give the connection that a provider publishes over, None where it has none now."""
         return self._connections.get(provider_id)
@@ -383,18 +368,3 @@ class Providers:
         if old is not None and old is not connection:
             old.entry = None
             old.end(CloseCode.REPLACED, "replaced by a newer session of this provider")
-
-
-def registered_entry(connection: ProviderConnection, kind: str) -> Entry:
-    """Give the provider that a connection publishes for: no message ever names it.
-
-    Args:
-        connection: Which.
-        kind: Type of the message that has come over it.
-
-    Raises:
-        ProtocolError: ``conflict``: it has registered none, or a newer connection has that provider now.
-    """
-    if connection.entry is None:
-        raise ProtocolError(ErrorCode.CONFLICT, f"{kind} comes after provider:register")
-    return connection.entry

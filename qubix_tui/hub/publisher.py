@@ -33,17 +33,26 @@ class Publisher:
         """Called with what another hub has written, before its events are published."""
         self._engine = engine
         self._fanout = fanout
-        self._took = True
+        self._refusal: str | None = None
         engine.listen(self)
 
     @property
     def stores(self) -> bool:
         """Whether the engine took what it was given last, and has not gone away since."""
-        return self._took and self._engine.available
+        return self._refusal is None and self._engine.available
+
+    async def trouble(self) -> str | None:
+        """Give why the engine takes nothing, for a person; None where it does, or that is not known."""
+        if self._refusal is None and not self._engine.available:
+            try:
+                await self._engine.read("hub", ())
+            except EngineUnavailable as error:
+                return str(error)
+        return self._refusal
 
     async def probe(self) -> None:
         """See whether an engine that took nothing does so again."""
-        if not self._took:
+        if self._refusal is not None:
             with contextlib.suppress(EngineUnavailable):
                 await self.commit([Change("hub", "probe", b"", blind=True)], ())
 
@@ -80,10 +89,10 @@ class Publisher:
                 )
         try:
             await self._engine.commit((), changes, events, apply, decided_at=decided_at)
-        except EngineUnavailable:
-            self._took = False
+        except EngineUnavailable as error:
+            self._refusal = str(error)
             raise
-        self._took = True
+        self._refusal = None
 
     # What the engine tells
 

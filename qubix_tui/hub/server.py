@@ -20,17 +20,20 @@ from qubix_tui.hub.engine.base import Change, Engine
 from qubix_tui.hub.engine.memory import MemoryEngine
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.handshake import Doorkeeper
+from qubix_tui.hub.heartbeat import Heartbeat
 from qubix_tui.hub.history import History
 from qubix_tui.hub.http import HttpRoutes
 from qubix_tui.hub.jobs import Jobs
 from qubix_tui.hub.limits import Admission, LoginLimiter
 from qubix_tui.hub.listeners import Listeners
+from qubix_tui.hub.nodes import Nodes
 from qubix_tui.hub.providers import Providers
 from qubix_tui.hub.proxies import TrustedProxies
 from qubix_tui.hub.publisher import Publisher
 from qubix_tui.hub.registry import Registry
 from qubix_tui.hub.services import Services
 from qubix_tui.hub.session import Session
+from qubix_tui.hub.store_watch import StoreWatch
 from qubix_tui.hub.telemetry import Telemetry
 from qubix_tui.hub.views import Views
 from qubix_tui.protocol.errors import CloseCode
@@ -92,6 +95,7 @@ class Hub(Broadcasts, Views):
         self._turned_away: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
+        self._heartbeat: Heartbeat | None = None
         self._all_gone = asyncio.Event()
 
     @property
@@ -127,6 +131,7 @@ class Hub(Broadcasts, Views):
             EngineUnavailable: Its store can't be used.
         """
         self._services = self._make_services()
+        self._services.nodes.describe()
         try:
             await self._engine.open()
             await self._load(self._services)
@@ -144,6 +149,8 @@ class Hub(Broadcasts, Views):
             await self._engine.close()
             raise
         self._services.providers.peers.start()
+        self._heartbeat = Heartbeat(self._services.store_watch, self._services.nodes)
+        self._heartbeat.start()
         self._sweeper = asyncio.create_task(self.caretaker.sweep_for_ever(), name="hub sweep")
         self._serving = True
         _logger.info("listening on %s", self.url)
@@ -164,6 +171,7 @@ class Hub(Broadcasts, Views):
         fanout = Fanout(self.telemetry)
         publisher = Publisher(self._engine, fanout)
         registry = Registry(clock, self._engine.cluster)
+        admission = Admission(config.limits)
         providers = Providers(
             registry=registry,
             engine=self._engine,
@@ -189,7 +197,7 @@ class Hub(Broadcasts, Views):
                 spawn=self.spawn,
             ),
             limits=config.limits,
-            admission=Admission(config.limits),
+            admission=admission,
             logins=LoginLimiter(config.limits, clock),
             telemetry=self.telemetry,
             fanout=fanout,
@@ -205,6 +213,14 @@ class Hub(Broadcasts, Views):
                 spawn=self.spawn,
             ),
             digests=Digests(registry, self.telemetry),
+            nodes=Nodes(
+                engine=self._engine,
+                telemetry=self.telemetry,
+                clock=clock,
+                connections=lambda: admission.connections,
+                providers=lambda: providers.connected,
+            ),
+            store_watch=StoreWatch(publisher, fanout, clock),
             outbox_bytes=config.outbox_bytes,
         )
 
@@ -233,6 +249,8 @@ class Hub(Broadcasts, Views):
         ends = asyncio.get_running_loop().time() + deadline
         _logger.info("stopping; %d clients are connected", len(self.caretaker.clients))
         assert self._sweeper is not None
+        assert self._heartbeat is not None
+        await self._heartbeat.close()
         self._sweeper.cancel()
         await asyncio.gather(self._sweeper, return_exceptions=True)
         await self._engine.cluster.leave()

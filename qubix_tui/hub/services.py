@@ -11,8 +11,10 @@ from qubix_tui.hub.engine.base import Change, Engine
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.jobs import Jobs
 from qubix_tui.hub.limits import Admission, Limits, LoginLimiter
+from qubix_tui.hub.nodes import Nodes
 from qubix_tui.hub.providers import Providers
 from qubix_tui.hub.publisher import Publisher
+from qubix_tui.hub.store_watch import StoreWatch
 from qubix_tui.hub.telemetry import Telemetry
 from qubix_tui.protocol.errors import ProtocolError
 
@@ -36,6 +38,8 @@ class Services:
     providers: Providers
     jobs: Jobs
     digests: Digests
+    nodes: Nodes
+    store_watch: StoreWatch
     outbox_bytes: int
     """Bytes that may wait for one client."""
 

@@ -39,6 +39,7 @@ def statistics(services: Services) -> HubStatistics:
         auth_failures=telemetry.auth_failures,
         store_bytes=services.engine.size(),
         store_up=services.publisher.stores,
+        nodes=services.nodes.listing(),
     )
 
 

@@ -6,6 +6,7 @@ from qubix_tui.hub.caretaker import Caretaker
 from qubix_tui.hub.exposition import Picture, take_picture
 from qubix_tui.hub.http import HubStats
 from qubix_tui.hub.services import Services
+from qubix_tui.hub.store_metrics import look_at
 from qubix_tui.protocol.events import MetricsUpdate
 from qubix_tui.protocol.job_records import Job, JobState, LogPiece, Receipt
 from qubix_tui.protocol.records import Provider
@@ -46,6 +47,7 @@ class Views:
             self.services.clock.time(),
             ready=self.ready,
             stores=self.services.publisher.stores,
+            shared_store=look_at(self.services.engine),
             connections=stats.clients,
             subscriptions=sum(count for _, count in stats.subscriptions),
             queue_age=self.services.jobs.book.queue_age(),

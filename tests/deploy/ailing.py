@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+from qubix_tui.hub.engine.base import Engine
 from qubix_tui.protocol.tokens import Role
 from qubix_tui.simulation import simulate
 from tests.hub.scripted_agent import ScriptedAgent, join, submit
@@ -44,10 +45,13 @@ async def sample(agent: ScriptedAgent, seq: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def ailing_hub() -> AsyncIterator[tuple[Running, ScriptedAgent]]:
-    """Run it; gives it and the provider in trouble, with one job that failed and one that waits."""
+async def ailing_hub(engine: Engine | None = None) -> AsyncIterator[tuple[Running, ScriptedAgent]]:
+    """Run it, on a store of its own unless another one is given.
+
+    Gives it and the provider in trouble, with one job that failed and one that waits.
+    """
     stop = asyncio.Event()
-    async with running() as hub, await hub.client(Role.OPERATOR) as operator:
+    async with running(engine=engine) as hub, await hub.client(Role.OPERATOR) as operator:
         agent = await join(hub)
         fleet = asyncio.create_task(
             simulate(

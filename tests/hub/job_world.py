@@ -240,7 +240,7 @@ class Agent:
 
 
 class Connection:
-    """Implements `qubix_tui.hub.providers.ProviderConnection`."""
+    """Implements `qubix_tui.hub.provider_connection.ProviderConnection`."""
 
     def __init__(self, agent: Agent, identity: Identity) -> None:
         self.identity = identity

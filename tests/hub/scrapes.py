@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from qubix_tui.hub import exposition
 from qubix_tui.hub.exposition import Picture, take_picture
 from qubix_tui.hub.registry import Registry
+from qubix_tui.hub.store_metrics import SharedStore
 from qubix_tui.hub.telemetry import Telemetry
 from qubix_tui.protocol.job_records import JobState
 from qubix_tui.protocol.records import AgentCost, GpuMetrics, Metrics
@@ -64,6 +65,7 @@ class Fleet:
         self.registry = Registry(self.clock)
         self.telemetry = Telemetry()
         self.ready = self.stores = True
+        self.shared_store: SharedStore | None = None
         self.queue_age: float | None = None
         self.jobs: dict[JobState, int] = {}
         self.attempts: dict[tuple[str, str], int] = {}
@@ -84,6 +86,7 @@ class Fleet:
             self.clock.time(),
             ready=self.ready,
             stores=self.stores,
+            shared_store=self.shared_store,
             connections=0,
             subscriptions=0,
             queue_age=self.queue_age,

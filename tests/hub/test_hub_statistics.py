@@ -7,7 +7,8 @@ import qubix_tui
 from qubix_tui.hub.engine.local import LocalEngine
 from qubix_tui.hub.telemetry import BROADCAST_BOUNDS
 from qubix_tui.protocol.tokens import Role
-from tests.hub.wire import Client, Message, running
+from tests.hub.shared_store import SharedEngine, SharedStore
+from tests.hub.wire import Client, Message, eventually, running
 
 
 async def stats(client: Client) -> Message:
@@ -102,3 +103,25 @@ async def test_the_size_of_the_store_grows_with_it(tmp_path: Path) -> None:
             await client.register(f"w{number}", simulated=True, name="x" * 100)
         assert (await stats(client))["storeBytes"] >= before
     assert LocalEngine(tmp_path / "none").size() is None
+
+
+async def test_hubs_that_share_a_store_are_listed() -> None:
+    """By each of them: connections and providers of all, and which of them answers. Alone, none is."""
+    store = SharedStore()
+    async with (
+        running(engine=SharedEngine(store, "a")) as here,
+        running(engine=SharedEngine(store, "b")) as there,
+        await here.client() as viewer,
+        await there.client() as other,
+        await there.agent() as agent,
+    ):
+        await agent.register()
+        shown = here.hub.services.nodes
+        await eventually(lambda: [node.providers for node in shown.listing()] == [0, 1])
+        nodes = (await stats(viewer))["nodes"]
+        assert [node["id"] for node in nodes] == ["a", "b"]
+        assert [node["isThis"] for node in nodes] == [True, False]
+        assert [node["connections"] for node in nodes] == [1, 2]
+        assert [node["isThis"] for node in (await stats(other))["nodes"]] == [False, True]
+    async with running() as alone, await alone.client() as viewer:
+        assert (await stats(viewer))["nodes"] == []

@@ -1,0 +1,62 @@
+"""What `/metrics` shows of a store that several hubs may share."""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+
+from qubix_tui.hub.engine.base import Engine
+
+
+class SharedStore(msgspec.Struct, frozen=True, kw_only=True):
+    """A store that several hubs may share, as one of them sees it."""
+
+    nodes: int
+    """Hubs that are alive."""
+    lag: float | None
+    """Seconds that it is behind; None while the store is away."""
+    clock_skew: float | None
+    """Seconds that the store's clock is ahead of this machine's; likewise."""
+    reconnects: int
+    scripts: Mapping[str, tuple[int, float]]
+    """What was asked of it, by kind: how often, and how many seconds that took together."""
+
+
+def look_at(engine: Engine) -> SharedStore | None:
+    """Note how a store is that several hubs may share; None where this hub has one of its own."""
+    telemetry, is_there = engine.telemetry, engine.available
+    if engine.cluster.node is None:
+        return None
+    return SharedStore(
+        nodes=len(engine.cluster.nodes),
+        lag=telemetry.lag if is_there else None,
+        clock_skew=telemetry.clock_skew if is_there else None,
+        reconnects=telemetry.reconnects,
+        scripts={kind: (calls.count, calls.seconds) for kind, calls in telemetry.calls.items()},
+    )
+
+
+def store_families(store: SharedStore) -> Iterator[Metric]:
+    """Give what Prometheus is shown of it."""
+    yield GaugeMetricFamily("qubix_engine_nodes", "Hubs on the store that are alive.", store.nodes)
+    if store.lag is not None:
+        yield GaugeMetricFamily(
+            "qubix_engine_lag_seconds", "How long after the store this hub knew of a change.", store.lag
+        )
+    if store.clock_skew is not None:
+        yield GaugeMetricFamily(
+            "qubix_engine_clock_skew_seconds",
+            "How far the store's clock is ahead of this machine's.",
+            store.clock_skew,
+        )
+    yield CounterMetricFamily(
+        "qubix_engine_reconnects", "How often this hub had to connect anew to the store.", store.reconnects
+    )
+    scripts = SummaryMetricFamily(
+        "qubix_engine_script_seconds",
+        "How long the store took for what it was asked, the way there and back included.",
+        labels=["script"],
+    )
+    for kind, (count, seconds) in sorted(store.scripts.items()):
+        scripts.add_metric([kind], count_value=count, sum_value=seconds)
+    yield scripts
