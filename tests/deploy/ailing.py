@@ -5,10 +5,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from qubix_tui.hub.engine.base import Engine
 from qubix_tui.protocol.tokens import Role
 from qubix_tui.simulation import simulate
 from tests.hub.scripted_agent import ScriptedAgent, join, submit
+from tests.hub.shared_store import SharedEngine, SharedStore
 from tests.hub.wire import Running, eventually, running
 
 SIMULATED = 6
@@ -45,12 +45,14 @@ async def sample(agent: ScriptedAgent, seq: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def ailing_hub(engine: Engine | None = None) -> AsyncIterator[tuple[Running, ScriptedAgent]]:
-    """Run it, on a store of its own unless another one is given.
+async def ailing_hub() -> AsyncIterator[tuple[Running, ScriptedAgent]]:
+    """Run it, on a store that others could share.
 
     Gives it and the provider in trouble, with one job that failed and one that waits.
     """
     stop = asyncio.Event()
+    engine = SharedEngine(SharedStore(), "a")
+    engine.telemetry.called("commit", 1, 0.001)
     async with running(engine=engine) as hub, await hub.client(Role.OPERATOR) as operator:
         agent = await join(hub)
         fleet = asyncio.create_task(

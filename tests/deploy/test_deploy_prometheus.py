@@ -15,7 +15,6 @@ import yaml
 
 from tests.deploy.ailing import ailing_hub
 from tests.hub import scrapes
-from tests.hub.shared_store import SharedEngine, SharedStore
 
 DIRECTORY = Path(__file__).parents[2] / "deploy" / "prometheus"
 METRIC = re.compile(r"\b(?:(?:qubix|DCGM|process)_\w+|up\b)")
@@ -35,9 +34,7 @@ def promtool(*arguments: str) -> None:
 
 async def given() -> set[str]:
     """The names of everything that a running hub gives."""
-    engine = SharedEngine(SharedStore(), "a")
-    engine.telemetry.called("commit", 1, 0.001)
-    async with ailing_hub(engine) as (hub, _):
+    async with ailing_hub() as (hub, _):
         with await asyncio.to_thread(
             urlopen, f"{hub.hub.url.replace('ws', 'http')}/metrics", timeout=10
         ) as response:
