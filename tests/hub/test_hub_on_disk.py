@@ -9,10 +9,12 @@ import pytest
 from qubix_tui.hub.engine.base import EngineUnavailable
 from qubix_tui.hub.engine.database import Database
 from qubix_tui.hub.engine.local import LocalEngine
-from qubix_tui.protocol.tokens import Role
+from qubix_tui.protocol.tokens import Role, new_token
 from tests.hub.conftest import MakeStore
 from tests.hub.manual_clock import ManualClock
-from tests.hub.wire import Running, running
+from tests.hub.wire import Client, Running, running
+
+TOKEN = new_token(Role.PROVIDER)
 
 Start = Callable[[], AbstractAsyncContextManager[Running]]
 
@@ -29,10 +31,16 @@ def start(make_store: MakeStore, clock: ManualClock) -> Start:
     return lambda: running(clock=clock, engine=make_store(clock=clock))
 
 
+async def agent_of(hub: Running) -> Client:
+    """The agent of a hub's own machine: its token is in a file there, and outlives the hub."""
+    hub.access.add_token(TOKEN, Role.PROVIDER, "agent")
+    return await hub.client(token=TOKEN)
+
+
 async def registered_when_the_hub_stopped(start: Start) -> str:
     """The id of a provider whose agent was connected to the last."""
     async with AsyncExitStack() as leaves_last, start() as hub:
-        agent = await leaves_last.enter_async_context(await hub.agent())
+        agent = await leaves_last.enter_async_context(await agent_of(hub))
         registered = await agent.register("w")
     provider_id: str = registered["data"]["providerId"]
     return provider_id
@@ -70,7 +78,7 @@ async def test_a_provider_keeps_its_stored_state_and_its_return_is_no_event(
         assert provider is not None
         assert provider.is_online
         await hub.hub.caretaker.sweep()
-        async with await hub.client() as watcher, await hub.agent() as agent:
+        async with await hub.client() as watcher, await agent_of(hub) as agent:
             await watcher.subscribe("marketplace", f"provider:{provider_id}")
             again = await agent.register("w")
             assert (again["data"]["providerId"], again["data"]["session"]) == (provider_id, 2)

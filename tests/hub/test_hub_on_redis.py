@@ -71,6 +71,7 @@ async def test_a_registration_that_redis_was_frozen_over_is_answered_when_it_goe
         await agent.send("provider:register", {"workerId": "w", "instance": "i"}, id="r")
         await eventually(lambda: not hub.hub.ready)
         assert (await other.register("o"))["data"]["code"] == "unavailable"
+        assert not (await watcher.until("MARKETPLACE_UPDATE"))["data"]["up"]
         assert await watcher.heard() == []
         server.send(signal.SIGCONT)
         assert (await agent.until("registered", "error"))["type"] == "registered"
