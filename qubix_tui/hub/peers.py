@@ -107,7 +107,8 @@ class Peers:
             self._rounds = asyncio.get_running_loop().create_task(self._run(), name="hub peers")
 
     async def close(self) -> None:
-        """Say no more; nobody waits for an answer any more."""
+        """Say no more, and listen no more; nobody waits for an answer any more."""
+        self._own = None
         if self._rounds is not None:
             self._rounds.cancel()
             await asyncio.gather(self._rounds, return_exceptions=True)
