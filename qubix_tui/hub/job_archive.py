@@ -62,9 +62,16 @@ class JobArchive:
             self.put(job_id, one)
 
     def put(self, job_id: str, kept: Kept) -> None:
-        """Know one more."""
+        """Know one more; again is no error."""
+        self.drop(job_id)
         self._kept[job_id] = kept
         self._bytes += kept.size
+
+    def drop(self, job_id: str) -> None:
+        """Know one less; one that is not known is no error."""
+        kept = self._kept.pop(job_id, None)
+        if kept is not None:
+            self._bytes -= kept.size
 
     def states(self) -> Iterable[tuple[str, JobState]]:
         """Give each job's id and state."""
@@ -122,18 +129,20 @@ class JobArchive:
             excess -= kept.size
         if not dropped:
             return False
-        await self._engine.commit((), await self._removals(dropped), ())
-        for job_id in dropped:
-            self._bytes -= self._kept.pop(job_id).size
+        await self._engine.commit((), await self._removals(dropped), (), lambda: self._drop_all(dropped))
         return True
+
+    def _drop_all(self, job_ids: Sequence[str]) -> None:
+        for job_id in job_ids:
+            self.drop(job_id)
 
     async def _removals(self, job_ids: Sequence[str]) -> list[Change]:
         rows = await self._engine.read(FINISHED_TABLE, job_ids)
         changes: list[Change] = []
         for job_id in job_ids:
-            changes += [Change(FINISHED_TABLE, job_id, None), Change(KEPT_TABLE, job_id, None)]
+            changes += [Change(table, job_id, None, blind=True) for table in (FINISHED_TABLE, KEPT_TABLE)]
             changes += await self._logs.removal(job_id)
             key = codec.decode_record(rows[job_id], StoredJob).key if job_id in rows else None
             if key is not None:
-                changes.append(Change(KEYS_TABLE, key, None))
+                changes.append(Change(KEYS_TABLE, key, None, blind=True))
         return changes

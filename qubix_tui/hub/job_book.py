@@ -3,21 +3,25 @@
 Whatever changes a job happens in turn for that job: decide, commit, apply. Where it gives a provider a job,
 or takes one from it, the provider's record is part of the same commit, and its turn is taken as well: always
 the job's first and the provider's second.
+
+Turns are those of one hub. Where hubs share a store, that refuses what was decided before another hub's word
+about the same job or provider was known, and it is decided anew. Every decision about a job writes its row
+among the reports, so that of two hubs one always finds out.
 """
 
-import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from qubix_tui.hub.clock import Clock
-from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable
+from qubix_tui.hub.engine.base import Change, Engine, settled
 from qubix_tui.hub.job_archive import JobArchive
 from qubix_tui.hub.job_logs import JobLogs
 from qubix_tui.hub.job_match import NO_RECORD, RECORDS_TABLE, TrackRecord, rules_of
 from qubix_tui.hub.job_rules import JobRules
 from qubix_tui.hub.job_state import (
+    CLOCK_KEY,
     CLOCK_TABLE,
     JOBS_TABLE,
     LEDGER_TABLE,
@@ -44,8 +48,6 @@ from qubix_tui.protocol.types import from_timestamp
 
 HELD_STATES: Final = frozenset({JobState.ASSIGNED, JobState.RUNNING, JobState.UNKNOWN})
 """The states in which a provider has the job."""
-
-_CLOCK_KEY: Final = "there"
 
 _UNKILLABLE_WORDS: Final = "a job on it could not be ended; see to it, then resume it"
 
@@ -92,7 +94,6 @@ class JobBook:
         self._clock = clock
         self._locks = KeyedLocks()
         self._records: dict[str, TrackRecord] = {}
-        self._noted_at = float("-inf")
 
     async def load(self) -> None:
         """Take over what the engine holds.
@@ -109,24 +110,47 @@ class JobBook:
             live = LiveJob(codec.decode_record(rows[job_id], StoredJob), self._clock)
             if job_id in reports:
                 reported = codec.decode_record(reports[job_id], Reported)
-                last = max(reported.at, there.get(_CLOCK_KEY, 0.0))
+                last = max(reported.at, there.get(CLOCK_KEY, 0.0))
                 live.resume(reported, last + self.settings.margin_seconds + self.settings.lease_seconds)
             self._place(live)
+            live.watched = self._watches(live)
         for provider_id, row in (await self._engine.load(RECORDS_TABLE)).items():
             self._records[provider_id] = codec.decode_record(row, TrackRecord)
         await self.archive.load()
 
-    async def note_time(self) -> None:
-        """Note now and then, while jobs run, that a hub is there: without one, none outlasts its lease.
+    @property
+    def position(self) -> int:
+        """Up to where other hubs' words are known; see `Engine.position`."""
+        return self._engine.position
 
-        Where the store does not take it, jobs are paid for less after a restart, and go on.
+    async def catch_up(self) -> None:
+        """Wait until what other hubs have written up to now is known here.
+
+        Raises:
+            EngineUnavailable: The store is not there.
         """
-        now = self._clock.monotonic()
-        if self.held and now - self._noted_at >= self.settings.margin_seconds:
-            self._noted_at = now
-            row = codec.encode_record(self._clock.time())
-            with contextlib.suppress(EngineUnavailable):
-                await self._engine.commit((), [Change(CLOCK_TABLE, _CLOCK_KEY, row)], ())
+        # All hubs hear of all commits in one order: what was there before one's own is known when that is.
+        await self._engine.commit((), [Change("hub", "probe", b"", blind=True)], ())
+
+    def knows(self, job_id: str) -> bool:
+        """Whether there is such a job, or was one not long ago."""
+        return job_id in self.live or self.archive.state(job_id) is not None
+
+    def watch(self, live: LiveJob) -> bool:
+        """See, and tell, whether this hub watches over a job's deadlines now: who does so over its provider.
+
+        One that it takes over has a whole lease before it: the other hub may have renewed it until now.
+        """
+        watches = self._watches(live)
+        if watches and not live.watched:
+            live.take_over()
+        live.watched = watches
+        return watches
+
+    def _watches(self, live: LiveJob) -> bool:
+        registry = self._providers.registry
+        entry = registry.get(live.stored.job.provider_id or "")
+        return self._engine.cluster.leads if entry is None else registry.looks_after(entry)
 
     def track_record(self, provider_id: str) -> TrackRecord:
         """Give how a provider did with its jobs."""
@@ -164,43 +188,61 @@ class JobBook:
         found |= await self.archive.records([job_id for job_id in job_ids if job_id not in found])
         return [found[job_id] for job_id in job_ids if job_id in found]
 
-    async def create(self, decision: Decision, changes: Sequence[Change]) -> None:
+    async def create(self, decision: Decision, changes: Sequence[Change], decided_at: int) -> None:
         """Store a job that is new, and other changes with it.
 
+        Args:
+            decision: The job.
+            changes: The others.
+            decided_at: The `position` at which all that was decided.
+
         Raises:
+            Conflict: Another hub has written those others meanwhile.
             EngineUnavailable: The store did not take it.
         """
-        await self._store(decision, None, changes)
+        await self._store(decision, None, changes, decided_at)
 
-    async def change(
-        self, job_id: str, decide: Callable[[LiveJob], Decision | None], changes: Sequence[Change] = ()
-    ) -> Decision | None:
+    async def change(self, job_id: str, decide: Callable[[LiveJob], Decision | None]) -> Decision | None:
         """Decide something about a job in its turn, store it, and apply it.
 
         Args:
             job_id: Which; one that is not live gives None.
-            decide: Gives the decision, None where nothing changes.
-            changes: To be stored with it.
+            decide: Gives the decision, None where nothing changes. Called again where another hub was faster.
 
         Raises:
             EngineUnavailable: The store did not take it; nothing has changed.
         """
         async with self._locks.of(job_id):
-            return await self.change_in_turn(job_id, decide, changes)
+            return await settled(lambda: self.change_in_turn(job_id, decide, (), self.position))
 
     async def change_in_turn(
-        self, job_id: str, decide: Callable[[LiveJob], Decision | None], changes: Sequence[Change] = ()
+        self,
+        job_id: str,
+        decide: Callable[[LiveJob], Decision | None],
+        changes: Sequence[Change],
+        decided_at: int,
     ) -> Decision | None:
-        """Do what `change` does for a caller that has the job's turn."""
+        """Do what `change` does, once, for a caller that has the job's turn.
+
+        Args:
+            job_id: Which.
+            decide: Gives the decision.
+            changes: To be stored with it.
+            decided_at: The `position` at which those were decided.
+
+        Raises:
+            Conflict: Another hub was faster; decide all of it anew (`settled`).
+            EngineUnavailable: The store did not take it; nothing has changed.
+        """
         live = self.live.get(job_id)
         decision = decide(live) if live is not None else None
         if decision is None:
             return None
         if decision.receipt is None:
-            await self._store(decision, None, changes)
+            await self._store(decision, None, changes, decided_at)
         else:
             async with self._providers.turn(decision.receipt.provider_id):
-                await self._store(decision, self._release(decision.receipt), changes)
+                await self._store(decision, self._release(decision.receipt), changes, decided_at)
         return decision
 
     def turn(self, key: str) -> AbstractAsyncContextManager[None]:
@@ -213,17 +255,20 @@ class JobBook:
         Raises:
             EngineUnavailable: The store did not take it; nothing has changed.
         """
-        registry = self._providers.registry
         async with self._locks.of(job_id), self._providers.turn(provider_id):
-            live, entry = self.queue.get(job_id), registry.get(provider_id)
-            if live is None or entry is None:
-                return None
-            if not all(rule.passes(entry) for rule in rules_of(live.stored.job)):
-                return None
-            decision = self.rules.assign(live, entry.stored.provider)
-            if decision is not None:
-                await self._store(decision, registry.hold(entry, job_id), ())
-            return decision
+            return await settled(lambda: self._assign(job_id, provider_id))
+
+    async def _assign(self, job_id: str, provider_id: str) -> Decision | None:
+        registry = self._providers.registry
+        live, entry = self.queue.get(job_id), registry.get(provider_id)
+        if live is None or entry is None:
+            return None
+        if not all(rule.passes(entry) for rule in rules_of(live.stored.job, registry.is_connected)):
+            return None
+        decision = self.rules.assign(live, entry.stored.provider)
+        if decision is not None:
+            await self._store(decision, registry.hold(entry, job_id), (), self.position)
+        return decision
 
     def _release(self, receipt: Receipt) -> Outcome | None:
         registry = self._providers.registry
@@ -233,8 +278,20 @@ class JobBook:
         unkillable = reason_word(receipt.reason) is JobReason.UNKILLABLE
         return registry.release(entry, pause=_UNKILLABLE_WORDS if unkillable else None)
 
-    async def _store(self, decision: Decision, outcome: Outcome | None, also: Sequence[Change]) -> None:
+    async def _store(
+        self, decision: Decision, outcome: Outcome | None, also: Sequence[Change], decided_at: int
+    ) -> None:
         """Commit a decision and what it makes of its provider, then apply both."""
+        try:
+            await self._commit(decision, outcome, also, decided_at)
+        except BaseException:
+            # Another hub may have written what it printed, or nobody has what was to be written of that.
+            self.logs.forget(decision.stored.job.id)
+            raise
+
+    async def _commit(
+        self, decision: Decision, outcome: Outcome | None, also: Sequence[Change], decided_at: int
+    ) -> None:
         changes, kept = await self._changes(decision)
         events = list(decision.events)
         if outcome is not None:
@@ -258,7 +315,7 @@ class JobBook:
                 self.attempts[receipt.status, _reason_label(receipt)] += 1
             self._apply(decision, kept)
 
-        await self._publisher.commit([*changes, *also], events, apply)
+        await self._publisher.commit([*changes, *also], events, apply, decided_at=decided_at)
 
     async def _changes(self, decision: Decision) -> tuple[list[Change], Kept | None]:
         stored = decision.stored
@@ -271,21 +328,43 @@ class JobBook:
         return changes_of(stored, decision.reported), None
 
     def _apply(self, decision: Decision, kept: Kept | None) -> None:
-        job_id = decision.stored.job.id
-        live = self.live.get(job_id)
-        if live is None:
-            live = LiveJob(decision.stored, self._clock)
-        moved = live.state is not decision.stored.job.state or job_id not in self.live
+        live, before = self._of(decision.stored)
         live.take(decision)
-        if not moved:
+        self._move(live, before, kept)
+
+    def follow(self, stored: StoredJob, reported: Reported | None, kept: Kept | None) -> LiveJob:
+        """Know a job as another hub has stored it; gives it.
+
+        Args:
+            stored: The job.
+            reported: How far it is.
+            kept: What is remembered of one that is over.
+        """
+        live, before = self._of(stored)
+        live.follow(stored, reported)
+        self._move(live, before, kept)
+        return live
+
+    def follow_record(self, provider_id: str, record: TrackRecord) -> None:
+        """Know how a provider did with its jobs, as another hub has stored it."""
+        self._records[provider_id] = record
+
+    def _of(self, stored: StoredJob) -> tuple[LiveJob, JobState | None]:
+        """Give a job that is about to change, and the state that it has; None for none."""
+        live = self.live.get(stored.job.id)
+        return (LiveJob(stored, self._clock), None) if live is None else (live, live.state)
+
+    def _move(self, live: LiveJob, before: JobState | None, kept: Kept | None) -> None:
+        """Put a job where it belongs now."""
+        if live.state is before:
             return
-        if self.live.pop(job_id, None) is not None:
+        if self.live.pop(live.id, None) is not None:
             self.live_bytes -= live.params_bytes
-        self.queue.pop(job_id, None)
-        self.held.pop(job_id, None)
+        self.queue.pop(live.id, None)
+        self.held.pop(live.id, None)
         if kept is not None:
-            self.archive.put(job_id, kept)
-            self.logs.forget(job_id)
+            self.archive.put(live.id, kept)
+            self.logs.forget(live.id)
         else:
             self._place(live)
         self.changed()
@@ -297,6 +376,8 @@ class JobBook:
             self.queue[live.id] = live
         if live.state in HELD_STATES:
             self.held[live.id] = live
+        if live.state is JobState.ASSIGNED:
+            live.watched = self._watches(live)
 
 
 def _reason_label(receipt: Receipt) -> str:

@@ -101,9 +101,9 @@ class JobLogs:
         index = await self._index(report.job_id)
         row = codec.encode_record(piece)
         index.add(report.attempt, report.seq, len(row))
-        changes = [Change(LOGS_TABLE, _key(report.job_id, report.attempt, report.seq), row)]
+        changes = [_change(_key(report.job_id, report.attempt, report.seq), row)]
         while index.size > MAX_LOG_BYTES or len(index) > MAX_PIECES:
-            changes.append(Change(LOGS_TABLE, _key(report.job_id, *index.drop_oldest()), None))
+            changes.append(_change(_key(report.job_id, *index.drop_oldest()), None))
         return piece, changes
 
     async def size(self, job_id: str) -> int:
@@ -130,10 +130,10 @@ class JobLogs:
         Raises:
             EngineUnavailable: The store can't be read.
         """
-        return [Change(LOGS_TABLE, key, None) for key in await self._rows(job_id)]
+        return [_change(key, None) for key in await self._rows(job_id)]
 
     def forget(self, job_id: str) -> None:
-        """Hold nothing about a job's log in memory."""
+        """Hold nothing about a job's log in memory; it is read again when that is needed."""
         self._indexes.pop(job_id, None)
 
     async def _index(self, job_id: str) -> _Index:
@@ -146,8 +146,18 @@ class JobLogs:
         return await self._engine.load(LOGS_TABLE, prefix=f"{job_id}/")
 
 
+def job_of(key: str) -> str:
+    """Give the job whose log a row belongs to."""
+    return key.partition("/")[0]
+
+
 def _key(job_id: str, attempt: int, seq: int) -> str:
     return f"{job_id}/{attempt:04d}/{seq:012d}"
+
+
+def _change(key: str, row: bytes | None) -> Change:
+    """Give the write of a piece. Two hubs never add to one log: each piece comes with a report of its job."""
+    return Change(LOGS_TABLE, key, row, blind=True)
 
 
 def tail(pieces: Sequence[LogPiece], most: int = TAIL_BYTES) -> list[LogPiece]:

@@ -65,6 +65,10 @@ class TrackRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 NO_RECORD: Final = TrackRecord()
 
 
+Connected = Callable[[Entry], bool]
+"""Tells whether a provider's agent is connected, to whichever hub."""
+
+
 class Rule(NamedTuple):
     """One thing that a provider has to be."""
 
@@ -80,9 +84,9 @@ def order(record: TrackRecord, provider: Provider) -> tuple[float, float, float]
     return float("inf") if price is None else price, record.fault_share, record.idle_since
 
 
-def eligible(job: Job, candidates: Iterable[Entry]) -> list[Entry]:
+def eligible(job: Job, candidates: Iterable[Entry], connected: Connected) -> list[Entry]:
     """Give the providers that meet every rule but those about the job's parameters, in their order."""
-    rules = [rule for rule in rules_of(job) if rule.name != _PARAMS]
+    rules = [rule for rule in rules_of(job, connected) if rule.name != _PARAMS]
     return [entry for entry in candidates if all(rule.passes(entry) for rule in rules)]
 
 
@@ -103,9 +107,9 @@ def choose(stored: StoredJob, candidates: Iterable[Entry]) -> Entry | None:
     return next((entry for entry in failed if _params_miss(entry, stored.job) is None), None)
 
 
-def rules_of(job: Job) -> list[Rule]:
+def rules_of(job: Job, connected: Connected) -> list[Rule]:
     """Give what a provider has to be for a job."""
-    return [*_asked(job), *_offering(job), *_ready()]
+    return [*_asked(job), *_offering(job), *_ready(connected)]
 
 
 def _asked(job: Job) -> Iterable[Rule]:
@@ -159,11 +163,11 @@ def _offering(job: Job) -> Iterable[Rule]:
     )
 
 
-def _ready() -> Iterable[Rule]:
+def _ready(connected: Connected) -> Iterable[Rule]:
     """What it has to be at the moment."""
     yield Rule(
         "online",
-        lambda entry: entry.state.is_online and entry.session_open,
+        lambda entry: entry.state.is_online and connected(entry),
         lambda entry: f"{entry.id} is {'not connected' if entry.state.is_online else entry.state.value}",
     )
     yield Rule("available", _is_free, _busy_miss)
@@ -230,15 +234,16 @@ def offers(entry: Entry) -> str:
     return f"it offers {printable(names, 200)}" if names else "it offers nothing"
 
 
-async def explain(stored: StoredJob, providers: Sequence[Entry], now: float) -> Match:
+async def explain(stored: StoredJob, providers: Sequence[Entry], connected: Connected, now: float) -> Match:
     """Tell, rule by rule, how many providers would do, and how near the nearest of the others comes.
 
     Args:
         stored: A job that waits.
         providers: All that there are.
+        connected: Which of them can be told something.
         now: Seconds since the epoch.
     """
-    rules = rules_of(stored.job)
+    rules = rules_of(stored.job, connected)
     passing = [0] * len(rules)
     nearest: list[tuple[int, Entry] | None] = [None] * len(rules)
     closest: tuple[int, Entry, Rule] | None = None

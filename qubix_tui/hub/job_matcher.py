@@ -3,6 +3,8 @@
 A round goes through the queue in the order in which the jobs came, and lets each have the best of the
 providers that are still free. What comes while it runs is for the next one, which follows after a pause: at
 most a fifth of the hub's time goes into it, however many jobs come, or wait in vain.
+
+Where hubs share a store, their leader does it, for the providers of all.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ from typing import Any, Final
 
 from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.engine.base import EngineUnavailable
+from qubix_tui.hub.engine.cluster import Cluster
 from qubix_tui.hub.job_book import JobBook
 from qubix_tui.hub.job_match import choose, eligible, order
 from qubix_tui.hub.job_state import LiveJob
@@ -36,6 +39,7 @@ class Matcher:
         book: The jobs.
         providers: The providers.
         clock: Which jobs wait for a delay to be over.
+        cluster: Whether this hub is to do it.
         spawn: Runs something that nobody waits for.
         assigned: Called with each job that was given to a provider, once that is stored.
     """
@@ -45,6 +49,7 @@ class Matcher:
         book: JobBook,
         providers: Providers,
         clock: Clock,
+        cluster: Cluster,
         *,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         assigned: Callable[[LiveJob], None],
@@ -52,6 +57,7 @@ class Matcher:
         self._book = book
         self._providers = providers
         self._clock = clock
+        self._cluster = cluster
         self._spawn = spawn
         self._assigned = assigned
         self._wanted = False
@@ -61,7 +67,7 @@ class Matcher:
 
     def wake(self) -> None:
         """Look again: a job, or a provider, may have become ready."""
-        if not self._book.queue:
+        if not self._book.queue or not self._cluster.leads:
             return
         self._wanted = True
         if not self._running:
@@ -106,22 +112,22 @@ class Matcher:
     def _free(self) -> list[Entry]:
         """Give the providers that could take a job, in the order in which they are to be tried."""
         busy = set(self._placing.values())
+        registry = self._providers.registry
         free = [
             entry
-            for entry in self._providers.registry
-            if entry.state.is_available and entry.session_open and entry.id not in busy
+            for entry in registry
+            if entry.state.is_available and entry.id not in busy and registry.is_connected(entry)
         ]
         return sorted(free, key=lambda entry: order(self._book.track_record(entry.id), entry.stored.provider))
 
-    @staticmethod
     def _choose(
-        live: LiveJob, free: list[Entry], fitting: dict[bytes, list[Entry]], chosen: set[str]
+        self, live: LiveJob, free: list[Entry], fitting: dict[bytes, list[Entry]], chosen: set[str]
     ) -> Entry | None:
         """Choose for one job. What jobs ask for is often the same, and is looked at once for all of them."""
         job = live.stored.job
         wants = codec.encode_record((job.workload, job.requires))
         if wants not in fitting:
-            fitting[wants] = eligible(job, free)
+            fitting[wants] = eligible(job, free, self._providers.registry.is_connected)
         return choose(live.stored, (entry for entry in fitting[wants] if entry.id not in chosen))
 
     async def _place(self, live: LiveJob, provider_id: str) -> None:

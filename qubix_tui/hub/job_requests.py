@@ -48,9 +48,9 @@ async def refuse(session: JobConversation, request: Request) -> None:
     session.reply(events.JOB_STOP, answer, request.id)
 
 
-def renew(session: JobConversation, request: Request) -> None:
+async def renew(session: JobConversation, request: Request) -> None:
     """Renew the leases of the connection's provider."""
-    answer = session.services.jobs.agents.renew(registered_entry(session, request.type), request.data)
+    answer = await session.services.jobs.agents.renew(registered_entry(session, request.type), request.data)
     session.reply(events.RENEWED, answer, request.id)
 
 

@@ -40,6 +40,8 @@ BENCHMARK: Final = "benchmark"
 CLOCK_TABLE: Final = "job_clock"
 """When a hub was there, while jobs ran: one row, seconds since the epoch."""
 
+CLOCK_KEY: Final = "there"
+
 LEDGER_TABLE: Final = "ledger"
 """The receipts: added to, and never changed."""
 
@@ -138,6 +140,7 @@ class LiveJob:
     """A job that is not over."""
 
     __slots__ = (
+        "asked_in",
         "clock",
         "counted_to",
         "deadline_from",
@@ -147,6 +150,8 @@ class LiveJob:
         "ran_ms",
         "reported",
         "stored",
+        "taken_over_at",
+        "watched",
     )
 
     def __init__(self, stored: StoredJob, clock: Clock) -> None:
@@ -165,6 +170,12 @@ class LiveJob:
         """From when (monotonic) its lease, or the time to accept it, is counted."""
         self.held = True
         """Whether its agent, when it last registered, said that it has it."""
+        self.watched = True
+        """Whether this hub watches over its deadlines."""
+        self.taken_over_at: float | None = None
+        """Since when (monotonic) it does so in place of another one; None where it did so before."""
+        self.asked_in: int | None = None
+        """The session of its provider in which that was asked to take it; None for not yet."""
 
     @property
     def state(self) -> JobState:
@@ -190,7 +201,33 @@ class LiveJob:
         self.reported = decision.reported
         self.ran_ms = decision.reported.ran_ms if decision.reported else 0
         self.counted_to = decision.counted_to
-        if self.state is JobState.ASSIGNED or before is JobState.ASSIGNED:
+        self._begin(before)
+
+    def follow(self, stored: StoredJob, reported: Reported | None) -> None:
+        """Bring it up to what another hub has committed.
+
+        What it ran since is counted from now, when this is heard: the clocks of two machines differ.
+        """
+        before, self.stored, self.reported = self.state, stored, reported
+        self.ran_ms = reported.ran_ms if reported else 0
+        self.counted_to = self.clock.monotonic() if self.state is JobState.RUNNING else None
+        self._begin(before)
+        if self.state is JobState.RUNNING:
+            self.held = True
+        elif self.state is JobState.UNKNOWN:
+            # Later than the other hub counts from. Nobody renews its lease before it runs again.
+            self.deadline_from = self.clock.monotonic()
+
+    def take_over(self) -> None:
+        """This hub watches over it from now on; until now another one may have renewed its lease."""
+        if self.state is JobState.RUNNING:
+            self.deadline_from = self.taken_over_at = self.clock.monotonic()
+
+    def _begin(self, before: JobState) -> None:
+        """Begin what begins with a new state: of an assignment the time to accept it, and then the lease."""
+        if self.state is JobState.ASSIGNED:
+            self.taken_over_at = self.asked_in = None
+        if JobState.ASSIGNED in {before, self.state}:
             self.deadline_from = self.clock.monotonic()
             self.held = True
 

@@ -1,12 +1,6 @@
-"""The jobs of a hub: submitted, given to providers, watched over, cancelled, and never lost.
+"""The jobs of a hub: submitted, given to providers, watched over, cancelled, and never lost."""
 
-Every deadline counts from the latest of what it is about, the hub's start, and the end of the hub's own last
-stall: a hub that was away has heard nobody, and gives up no job for it.
-"""
-
-import asyncio
-import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -14,16 +8,17 @@ import msgspec
 from qubix_tui.hub import framing
 from qubix_tui.hub.access import Identity
 from qubix_tui.hub.clock import Clock
-from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable
+from qubix_tui.hub.engine.base import Change, Engine, settled
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.job_agents import JobAgents, log_frame
 from qubix_tui.hub.job_book import JobBook
+from qubix_tui.hub.job_follower import JobFollower
 from qubix_tui.hub.job_logs import tail
-from qubix_tui.hub.job_machine import Input
 from qubix_tui.hub.job_match import explain
 from qubix_tui.hub.job_matcher import Matcher
 from qubix_tui.hub.job_offers import Offers
-from qubix_tui.hub.job_state import KEYS_TABLE, Decision, JobSettings, LiveJob, new_job_id
+from qubix_tui.hub.job_state import KEYS_TABLE, JobSettings, LiveJob, new_job_id
+from qubix_tui.hub.job_watch import JobWatch
 from qubix_tui.hub.providers import Providers
 from qubix_tui.hub.publisher import Publisher
 from qubix_tui.protocol import channels, codec, marketplace
@@ -37,10 +32,6 @@ MAX_LIVE_JOBS: Final = 100_000
 MAX_LIVE_BYTES: Final = 256 * 1024 * 1024
 """Jobs that are not over, and what their parameters take: they are kept in memory."""
 
-OVERTIME_SECONDS: Final = 45.0
-"""How much longer than it may a job runs before the hub tells its agent to end it, which the agent does by
-itself: its grace, and what it takes to be told."""
-
 SNAPSHOT_JOBS: Final = 500
 SNAPSHOT_BYTES: Final = 1024 * 1024
 """What a snapshot of all jobs shows, about; the others are at ``/api/jobs``."""
@@ -48,11 +39,8 @@ SNAPSHOT_BYTES: Final = 1024 * 1024
 RETENTION_SECONDS: Final = 60.0
 """How often old jobs are looked for."""
 
-_SWEEP_BATCH: Final = 200
 _READ_BATCH: Final = 50
 _BUSY_SECONDS: Final = 5.0
-
-_logger = logging.getLogger("qubix.hub.jobs")
 
 
 class _KeyRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -89,13 +77,15 @@ class Jobs:
         self.book = JobBook(
             engine=engine, publisher=publisher, providers=providers, clock=clock, settings=settings
         )
-        self.agents = JobAgents(self.book, providers, fanout, clock)
-        self.matcher = Matcher(self.book, providers, clock, spawn=spawn, assigned=self.agents.assign)
+        cluster = engine.cluster
+        self.agents = JobAgents(self.book, providers, fanout, clock, cluster)
+        self.matcher = Matcher(self.book, providers, clock, cluster, spawn=spawn, assigned=self.agents.assign)
         self.book.changed = self.matcher.wake
+        self._watch = JobWatch(self.book, self.agents, providers, engine, clock)
+        self._follower = JobFollower(self.book, self.agents, providers.registry)
         self._engine = engine
         self._providers = providers
         self._clock = clock
-        self._counted_from = clock.monotonic()
         self._cleaned_at = clock.monotonic()
         self._newest_ms = 0
         self._offers = Offers(providers.registry, clock)
@@ -109,15 +99,17 @@ class Jobs:
         """
         await self.book.load()
 
-    def stalled(self, seconds: float) -> None:
-        """The hub itself was held up until now, for so long: no deadline was missed before now.
+    def follow(self, changes: Sequence[Change]) -> None:
+        """Know what another hub has written; the providers know it already.
 
-        No job outlasts its lease by what nobody renewed it in: that is not paid.
+        Raises:
+            ProtocolError: It is not what a hub has written.
         """
-        self._counted_from = self._clock.monotonic()
-        settings = self.book.settings
-        for live in self.book.held.values():
-            live.leave_out(seconds - settings.lease_seconds - settings.margin_seconds)
+        self._follower.follow(changes)
+
+    def stalled(self, seconds: float) -> None:
+        """The hub itself was held up until now, for so long: no deadline was missed before now."""
+        self._watch.stalled(seconds)
 
     async def submit(self, identity: Identity, request: SubmitJob) -> str:
         """Take a job; gives its id once it is stored.
@@ -131,12 +123,17 @@ class Jobs:
             EngineUnavailable: The store did not take it.
         """
         if request.idempotency_key is None:
-            return await self._create(identity, request, None)
+            return await self._create(identity, request, None, self.book.position)
         key = f"{identity.token_id or '-'}/{request.idempotency_key}"
         async with self.book.turn(key):
-            rows = await self._engine.read(KEYS_TABLE, [key])
-            if key not in rows:
-                return await self._create(identity, request, key)
+            return await settled(lambda: self._submit_once(identity, request, key))
+
+    async def _submit_once(self, identity: Identity, request: SubmitJob, key: str) -> str:
+        """Take a job, or give the one that its key stands for, whichever hub has taken that."""
+        decided_at = self.book.position
+        rows = await self._engine.read(KEYS_TABLE, [key])
+        if key not in rows:
+            return await self._create(identity, request, key, decided_at)
         known = codec.decode_record(rows[key], _KeyRow)
         if known.request != _without_key(request):
             raise ProtocolError(
@@ -144,13 +141,15 @@ class Jobs:
                 f"this key stands for {known.job_id}, which is another job: give this one a key of its own",
                 field="data.idempotencyKey",
             )
+        if not self.book.knows(known.job_id):
+            await self.book.catch_up()
         return known.job_id
 
     def is_offered(self, workload: str) -> bool:
         """Tell whether anybody offers a workload now; a job of one that nobody offers waits for somebody."""
         return self._offers.is_offered(workload)
 
-    async def _create(self, identity: Identity, request: SubmitJob, key: str | None) -> str:
+    async def _create(self, identity: Identity, request: SubmitJob, key: str | None, decided_at: int) -> str:
         if len(self.book.live) >= MAX_LIVE_JOBS or self.book.live_bytes >= MAX_LIVE_BYTES:
             raise ProtocolError(
                 ErrorCode.UNAVAILABLE,
@@ -163,7 +162,8 @@ class Jobs:
         job_id = new_job_id(self._newest_ms)
         decision = self.book.rules.submit(request, job_id=job_id, who=identity.subject, key=key)
         row = _KeyRow(job_id=job_id, request=_without_key(request))
-        await self.book.create(decision, [Change(KEYS_TABLE, key, codec.encode_record(row))] if key else [])
+        also = [Change(KEYS_TABLE, key, codec.encode_record(row))] if key else []
+        await self.book.create(decision, also, decided_at)
         return job_id
 
     async def cancel(self, identity: Identity, job_id: str) -> None:
@@ -196,7 +196,8 @@ class Jobs:
                 ErrorCode.CONFLICT,
                 f"{job_id} does not wait: it is {live.state} on {live.stored.job.provider_id}",
             )
-        return await explain(live.stored, list(self._providers.registry), self._clock.time())
+        registry = self._providers.registry
+        return await explain(live.stored, list(registry), registry.is_connected, self._clock.time())
 
     async def record(self, job_id: str) -> Job | None:
         """Give a job's record, None where it is not known.
@@ -245,30 +246,22 @@ class Jobs:
         return iter(frames)
 
     async def sweep(self) -> None:
-        """Look at all deadlines, and for old jobs.
+        """Look at all deadlines, and, once for all hubs of a store, at what waits and at what is old.
 
         Raises:
             EngineUnavailable: The store did not take something; the next sweep tries again.
         """
-        due = [(live, given) for live in self.book.held.values() if (given := self._due(live)) is not None]
-        failure: EngineUnavailable | None = None
-        for start in range(0, len(due), _SWEEP_BATCH):
-            batch = due[start : start + _SWEEP_BATCH]
-            for result in await asyncio.gather(
-                *(self._deal_with(live, given) for live, given in batch), return_exceptions=True
-            ):
-                if isinstance(result, EngineUnavailable):
-                    failure = result
-                elif isinstance(result, BaseException):
-                    raise result
-        self.matcher.wake()
+        try:
+            await self._watch.sweep()
+        finally:
+            self.matcher.wake()
+        if not self._engine.cluster.leads:
+            return
         if self._clock.monotonic() - self._cleaned_at >= RETENTION_SECONDS:
             self._cleaned_at = self._clock.monotonic()
             while await self.book.archive.drop_old():
                 pass
-        if failure is not None:
-            raise failure
-        await self.book.note_time()
+        await self._watch.note_time()
 
     def _live(self, job_id: str, otherwise: str) -> LiveJob:
         live = self.book.live.get(job_id)
@@ -278,62 +271,6 @@ class Jobs:
         if state is None:
             raise ProtocolError(ErrorCode.NOT_FOUND, f"there is no job {job_id}", field="data.jobId")
         raise ProtocolError(ErrorCode.CONFLICT, f"{job_id} is {state}; {otherwise}", field="data.jobId")
-
-    def _due(self, live: LiveJob) -> Input | None:
-        """Tell what the time, or the state of its provider, makes of a job; None for nothing."""
-        settings = self.book.settings
-        waited = self._waited(live)
-        if live.state is JobState.ASSIGNED:
-            return Input.ACCEPT_TIMEOUT if waited >= settings.accept_seconds else None
-        if self._lease_left(live) <= 0:
-            return Input.LEASE_OVER
-        entry = self._providers.registry.get(live.stored.job.provider_id or "")
-        there = live.held and entry is not None and entry.state.is_online
-        if live.state is JobState.UNKNOWN:
-            return Input.HEARD if there and entry is not None and entry.session_open else None
-        if not there:
-            return Input.OUT_OF_REACH
-        most = live.stored.timeout_seconds
-        if most is not None and live.running_ms() >= (most + OVERTIME_SECONDS) * 1000:
-            return None if live.stored.stop_wanted else Input.OVERTIME
-        return None
-
-    def _waited(self, live: LiveJob) -> float:
-        return self._clock.monotonic() - max(live.deadline_from, self._counted_from)
-
-    def _lease_left(self, live: LiveJob) -> float:
-        """Seconds until a job is given up, unless its lease is renewed."""
-        settings = self.book.settings
-        return settings.lease_seconds + settings.margin_seconds - self._waited(live)
-
-    async def _deal_with(self, live: LiveJob, given: Input) -> None:
-        job = live.stored.job
-
-        def decide(live: LiveJob) -> Decision | None:
-            if live.stored.job.attempt != job.attempt or self._due(live) is not given:
-                return None
-            rules = self.book.rules
-            match given:
-                case Input.HEARD:
-                    return rules.heard(live)
-                case Input.OUT_OF_REACH:
-                    return rules.out_of_reach(live, self._heard(live), self._lease_left(live))
-                case Input.OVERTIME:
-                    return rules.overtime(live)
-            return rules.end(live, given)
-
-        decision = await self.book.change(job.id, decide)
-        if decision is None:
-            return
-        _logger.info("%s: %s (attempt %d on %s)", job.id, given, job.attempt, job.provider_id)
-        if given in {Input.ACCEPT_TIMEOUT, Input.LEASE_OVER, Input.OVERTIME}:
-            reason = JobReason.TIMEOUT.value if given is Input.OVERTIME else decision.stored.job.reason
-            self.agents.stop(job.provider_id, job.id, job.attempt, reason)
-
-    def _heard(self, live: LiveJob) -> float | None:
-        """Tell when a job's agent was heard last; None for not since the hub's start."""
-        entry = self._providers.registry.get(live.stored.job.provider_id or "")
-        return entry.heard if entry is not None and entry.heard_here else None
 
 
 def _without_key(request: SubmitJob) -> SubmitJob:

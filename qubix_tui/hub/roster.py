@@ -76,6 +76,10 @@ class Roster:
         node = entry.stored.node
         return node != self._cluster.node and self._cluster.is_live(node)
 
+    def is_connected(self, entry: Entry) -> bool:
+        """Whether a provider's agent can be told something, by this hub or by another one."""
+        return entry.session_open or self.is_elsewhere(entry)
+
     def note_nodes(self) -> None:
         """See which hubs are gone: their providers' silence counts from now."""
         live = frozenset(node.id for node in self._cluster.nodes)

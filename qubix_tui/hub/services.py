@@ -47,6 +47,7 @@ class Services:
         """Know what another hub has written: first providers, for jobs look at these."""
         self.credentials.follow(changes)
         self.providers.follow(changes)
+        self.jobs.follow(changes)
 
     def refuse_login(self, address: str, error: ProtocolError) -> None:
         """Count and note a login that is refused.

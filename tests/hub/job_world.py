@@ -205,11 +205,11 @@ class Agent:
         with contextlib.suppress(EngineUnavailable):
             await self.world.jobs.agents.refuse(self.entry, answer)
 
-    def renew(self) -> None:
+    async def renew(self) -> None:
         """Renew all leases; what is to stop is stopped."""
         assert self.entry is not None
         held = [JobAttempt(job_id=job_id, attempt=attempt) for job_id, attempt in self.alive()]
-        answer = self.world.jobs.agents.renew(self.entry, RenewLeases(jobs=held))
+        answer = await self.world.jobs.agents.renew(self.entry, RenewLeases(jobs=held))
         for renewed in answer.jobs:
             self.runs[renewed.job_id, renewed.attempt].renewed = self.world.clock.monotonic()
         for stop in answer.stop:

@@ -75,7 +75,7 @@ def job(params: dict[str, Any] | None = None, **requires: Any) -> StoredJob:
 def test_what_a_job_asks_for(fleet: Fleet, requires: Any, said: Any, fits: bool) -> None:
     """Each wish alone; what is not known meets no wish."""
     entry = fleet.add("rig", **said)
-    assert eligible(job(**requires).job, [entry]) == ([entry] if fits else [])
+    assert eligible(job(**requires).job, [entry], fleet.registry.is_connected) == ([entry] if fits else [])
 
 
 def test_only_who_is_there_and_free(fleet: Fleet) -> None:
@@ -86,7 +86,7 @@ def test_only_who_is_there_and_free(fleet: Fleet) -> None:
     fleet.registry.apply(outcome)
     fleet.registry.apply(fleet.registry.hold(busy, "other"))
     fleet.registry.disconnected(gone)
-    assert eligible(job().job, fleet.registry) == [free]
+    assert eligible(job().job, fleet.registry, fleet.registry.is_connected) == [free]
 
 
 def test_parameters_decide_last(fleet: Fleet) -> None:
@@ -149,7 +149,7 @@ def test_the_order_of_providers() -> None:
 
 async def test_why_with_nobody_there(fleet: Fleet) -> None:
     """It says so, and counts no one."""
-    match = await explain(job(), [], 0.0)
+    match = await explain(job(), [], lambda _: False, 0.0)
     assert match.rules[-1].nearest == "no provider has registered yet"
     assert {rule.passing for rule in match.rules} == {0}
 
@@ -157,7 +157,7 @@ async def test_why_with_nobody_there(fleet: Fleet) -> None:
 async def test_why_between_two_attempts(fleet: Fleet) -> None:
     """A delay is a reason, too."""
     stored = StoredJob(job=job().job, not_before=fleet.clock.time() + 4)
-    match = await explain(stored, [fleet.add("rig")], fleet.clock.time())
+    match = await explain(stored, [fleet.add("rig")], fleet.registry.is_connected, fleet.clock.time())
     assert [(rule.rule, rule.passing) for rule in match.rules[-2:]] == [("all", 1), ("delay", 0)]
     assert match.rules[-1].nearest == "the next attempt is due in 4 s"
 
@@ -167,7 +167,7 @@ async def test_the_nearest_miss_is_of_who_misses_least(fleet: Fleet) -> None:
     for number in range(600):
         fleet.add(f"far{number}", price_per_hour=3.0, workloads=[])
     near = fleet.add("near", price_per_hour=2.0)
-    match = await explain(job(max_price_per_hour=1.5), list(fleet.registry), 0.0)
+    match = await explain(job(max_price_per_hour=1.5), list(fleet.registry), fleet.registry.is_connected, 0.0)
     rules = {rule.rule: rule for rule in match.rules}
     assert (rules["workload"].passing, rules["price"].passing) == (1, 0)
     assert rules["all"].nearest == f"{near.id} takes 2 an hour; 1.5 is the most that the job pays"

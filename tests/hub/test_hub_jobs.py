@@ -7,7 +7,7 @@ import pytest
 
 from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.job_state import JobSettings
-from qubix_tui.hub.jobs import OVERTIME_SECONDS
+from qubix_tui.hub.job_watch import OVERTIME_SECONDS
 from qubix_tui.hub.registry import OFFLINE_SECONDS, UNREACHABLE_SECONDS
 from qubix_tui.protocol.tokens import Role
 from qubix_tui.protocol.types import from_timestamp

@@ -75,7 +75,7 @@ class JobsMachine(RuleBasedStateMachine):
         await self.world.settle()
         await self.obey(agent, refuses=False)
         if agent.entry is not None:
-            agent.renew()
+            await agent.renew()
             await agent.flush()
 
     async def obey(self, agent: Agent, *, refuses: bool) -> None:
@@ -160,7 +160,7 @@ class JobsMachine(RuleBasedStateMachine):
     @rule(number=agents)
     def renew(self, number: int) -> None:
         if self.agent(number).speaks:
-            self.agent(number).renew()
+            self.run(self.agent(number).renew())
 
     @rule(number=agents, frozen=st.booleans())
     def freeze(self, number: int, frozen: bool) -> None:
