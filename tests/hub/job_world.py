@@ -1,4 +1,4 @@
-"""A hub's jobs without sockets, and agents that really run something: intervals of time.
+"""The jobs of hubs without sockets, and agents that really run something: intervals of time.
 
 What an agent runs begins with ``job:start`` and ends when it says so, when it is told to stop, or by its
 supervisor, a margin before the lease is over. The world remembers when, so that a test can see that no job
@@ -11,7 +11,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from qubix_tui.hub.access import Access, Identity
-from qubix_tui.hub.engine.base import Change, EngineUnavailable, NewEvent, Precondition
+from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable, NewEvent, Precondition
+from qubix_tui.hub.engine.cluster import LEASE_SECONDS
 from qubix_tui.hub.engine.memory import MemoryEngine
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.history import History
@@ -24,6 +25,7 @@ from qubix_tui.hub.registry import Registry
 from qubix_tui.hub.telemetry import Telemetry
 from qubix_tui.protocol import events
 from qubix_tui.protocol.errors import ErrorCode, ProtocolError
+from qubix_tui.protocol.job_records import Job
 from qubix_tui.protocol.records import Workload
 from qubix_tui.protocol.requests import (
     HeldJob,
@@ -34,11 +36,14 @@ from qubix_tui.protocol.requests import (
     ReportCompletion,
     ReportedProgress,
     ReportProgress,
+    SubmitJob,
 )
 from qubix_tui.protocol.tokens import Role, new_token
 from tests.hub.manual_clock import ManualClock
+from tests.hub.shared_store import SharedEngine, SharedStore
 
 SETTINGS = JobSettings(lease_seconds=60.0)
+OPERATOR = Identity(Role.OPERATOR, "op", "t")
 
 Attempt = tuple[str, int]
 
@@ -83,12 +88,13 @@ class Running:
 class Agent:
     """One provider's agent, and what it would do with a real machine."""
 
-    def __init__(self, world: "World", number: int, price: float | None) -> None:
+    def __init__(self, world: "Agents", number: int, price: float | None) -> None:
         self.world = world
         self.name = f"rig{number}"
         self.price = price
         self.token = new_token(Role.PROVIDER)
         self.connection: Connection | None = None
+        self.dialling: Connection | None = None
         self.frozen = False
         """It is connected and says nothing; its supervisors go on."""
         self.inbox: list[tuple[str, Any]] = []
@@ -102,6 +108,11 @@ class Agent:
     def entry(self) -> Entry | None:
         """Its provider, as its connection knows it."""
         return self.connection.entry if self.connection else None
+
+    @property
+    def hub(self) -> "JobHub | None":
+        """The hub that it is connected to."""
+        return self.connection.hub if self.connection else None
 
     @property
     def speaks(self) -> bool:
@@ -136,11 +147,13 @@ class Agent:
             )
         )
 
-    async def connect(self) -> None:
+    async def connect(self, hub: "JobHub") -> None:
         """Register over a new connection, and do what the hub says about the jobs that it holds."""
-        world = self.world
-        identity = Identity(Role.PROVIDER, None, world.token_ids[self.token])
-        connection = Connection(self, identity)
+        identity = Identity(Role.PROVIDER, None, hub.token_ids[self.token])
+        connection = Connection(self, hub, identity)
+        if self.dialling is not None:
+            self.dialling.is_open = False
+        self.dialling = connection
         held = [
             HeldJob(job_id=job_id, attempt=attempt, state="running")
             for job_id, attempt in {*self.alive(), *self.accepted}
@@ -153,18 +166,19 @@ class Agent:
             workloads=[Workload(name="work")],
             jobs=held,
         )
+        self.inbox.clear()
         try:
-            await world.providers.register(connection, request)
+            await hub.providers.register(connection, request)
         except EngineUnavailable:
             return
+        if not connection.is_open or connection.entry is None:
+            return
         self.connection = connection
-        self.inbox.clear()
-        assert connection.entry is not None
-        for order in world.jobs.agents.reconcile(connection.entry, held):
+        for order in hub.jobs.agents.reconcile(connection.entry, held):
             if order.do == "stop":
                 self.stop((order.job_id, order.attempt))
-        world.jobs.agents.registered(connection.entry, held)
-        world.jobs.matcher.wake()
+        hub.jobs.agents.registered(connection.entry, held)
+        hub.jobs.matcher.wake()
         for attempt in tuple(self.accepted):
             await self.accept(attempt)
 
@@ -173,7 +187,15 @@ class Agent:
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.is_open = False
-            self.world.providers.disconnected(connection, goodbye=goodbye)
+            connection.hub.providers.disconnected(connection, goodbye=goodbye)
+
+    def hang_up(self, hub: "JobHub") -> None:
+        """Note that a hub is no more."""
+        for connection in (self.connection, self.dialling):
+            if connection is not None and connection.hub is hub:
+                connection.is_open = False
+        if self.hub is hub:
+            self.connection = None
 
     def stop(self, attempt: Attempt) -> None:
         """End what runs."""
@@ -185,14 +207,17 @@ class Agent:
 
     async def accept(self, attempt: Attempt) -> None:
         """Take a job, and start it if and when the hub says so."""
-        if self.entry is None:
+        connection = self.connection
+        if connection is None or connection.entry is None:
             return
         self.accepted.add(attempt)
         sent = self.world.clock.monotonic()
         answer = JobAnswer(job_id=attempt[0], attempt=attempt[1])
         try:
-            order = await self.world.jobs.agents.accept(self.entry, answer)
+            order = await connection.hub.jobs.agents.accept(connection.entry, answer)
         except EngineUnavailable:
+            return
+        if connection is not self.connection:
             return
         self.accepted.discard(attempt)
         if isinstance(order, events.JobStart) and attempt not in self.runs:
@@ -200,27 +225,46 @@ class Agent:
 
     async def refuse(self, attempt: Attempt) -> None:
         """Turn a job down."""
-        assert self.entry is not None
+        connection = self.connection
+        if connection is None or connection.entry is None:
+            return
         answer = JobAnswer(job_id=attempt[0], attempt=attempt[1], reason="not now")
         with contextlib.suppress(EngineUnavailable):
-            await self.world.jobs.agents.refuse(self.entry, answer)
+            await connection.hub.jobs.agents.refuse(connection.entry, answer)
 
-    async def renew(self) -> None:
-        """Renew all leases; what is to stop is stopped."""
-        assert self.entry is not None
+    async def renew(self, sent: float | None = None) -> None:
+        """Renew all leases; what is to stop is stopped.
+
+        Args:
+            sent: When it asked for that, if the hub was not there to answer.
+        """
+        connection = self.connection
+        if connection is None or connection.entry is None:
+            return
+        sent = self.world.clock.monotonic() if sent is None else sent
         held = [JobAttempt(job_id=job_id, attempt=attempt) for job_id, attempt in self.alive()]
-        answer = await self.world.jobs.agents.renew(self.entry, RenewLeases(jobs=held))
+        try:
+            answer = await connection.hub.jobs.agents.renew(connection.entry, RenewLeases(jobs=held))
+        except EngineUnavailable:
+            return
+        if connection is not self.connection:
+            return
         for renewed in answer.jobs:
-            self.runs[renewed.job_id, renewed.attempt].renewed = self.world.clock.monotonic()
+            run = self.runs[renewed.job_id, renewed.attempt]
+            run.renewed = max(run.renewed, sent)
         for stop in answer.stop:
             self.stop((stop.job_id, stop.attempt))
 
     async def send(self, report: ReportProgress | ReportCompletion) -> bool:
         """Report something; False where it has to be said again."""
-        assert self.entry is not None
+        connection = self.connection
+        if connection is None or connection.entry is None:
+            return False
         try:
-            ack = await self.world.jobs.agents.report(self.entry, report)
+            ack = await connection.hub.jobs.agents.report(connection.entry, report)
         except EngineUnavailable:
+            return False
+        if connection is not self.connection:
             return False
         assert ack.stale or ack.seq >= report.seq
         self.sent.append(report)
@@ -235,48 +279,55 @@ class Agent:
 
     async def flush(self) -> None:
         """Send what the outbox holds, in its order."""
-        while self.outbox and self.entry is not None and await self.send(self.outbox[0]):
-            del self.outbox[0]
+        while self.outbox:
+            report = self.outbox[0]
+            if not await self.send(report):
+                return
+            if self.outbox and self.outbox[0] is report:
+                del self.outbox[0]
 
 
 class Connection:
     """Implements `qubix_tui.hub.provider_connection.ProviderConnection`."""
 
-    def __init__(self, agent: Agent, identity: Identity) -> None:
+    def __init__(self, agent: Agent, hub: "JobHub", identity: Identity) -> None:
+        self.hub = hub
         self.identity = identity
         self.entry: Entry | None = None
         self.is_open = True
         self._agent = agent
 
     def reply(self, kind: str, data: Any, request_id: object) -> None:
-        if self.is_open:
+        if self.is_open and kind in {events.JOB_ASSIGN, events.JOB_STOP}:
             self._agent.inbox.append((kind, data))
 
     def end(self, code: int, reason: str) -> None:
         self.is_open = False
+        if self._agent.connection is self:
+            self._agent.connection = None
 
 
-class World:
-    """A hub's jobs and providers on a store, and some agents."""
+class JobHub:
+    """The jobs and providers of one hub.
 
-    def __init__(self, prices: Sequence[float | None]) -> None:
-        self.clock = ManualClock()
-        self.store = Store(self.clock)
-        self.agents = [Agent(self, number, price) for number, price in enumerate(prices)]
+    Args:
+        engine: Where they live.
+        clock: The time.
+        agents: Who may come.
+    """
+
+    def __init__(self, engine: Engine, clock: ManualClock, agents: Sequence[Agent]) -> None:
+        self.engine = engine
         self.tasks: set[asyncio.Task[None]] = set()
-        self.token_ids: dict[str, str] = {}
-
-    async def start(self) -> None:
-        """Start a hub on what the store holds."""
-        await self.store.open()
-        clock, fanout = self.clock, Fanout(Telemetry())
-        publisher, access = Publisher(self.store, fanout), Access()
-        for agent in self.agents:
-            self.token_ids[agent.token] = access.add_token(agent.token, Role.PROVIDER, agent.name)
+        fanout, access = Fanout(Telemetry()), Access()
+        self.token_ids = {
+            agent.token: access.add_token(agent.token, Role.PROVIDER, agent.name) for agent in agents
+        }
+        self._publisher = Publisher(engine, fanout)
         self.providers = Providers(
-            registry=Registry(clock),
-            engine=self.store,
-            publisher=publisher,
+            registry=Registry(clock, engine.cluster),
+            engine=engine,
+            publisher=self._publisher,
             fanout=fanout,
             history=History(clock),
             access=access,
@@ -284,58 +335,234 @@ class World:
             spawn=self.spawn,
         )
         self.jobs = Jobs(
-            engine=self.store,
-            publisher=publisher,
+            engine=engine,
+            publisher=self._publisher,
             providers=self.providers,
             fanout=fanout,
             clock=clock,
             settings=SETTINGS,
             spawn=self.spawn,
         )
+
+    async def start(self) -> None:
+        """Take over what the store holds."""
+        await self.engine.open()
+        self._publisher.follow = self._follow
         await self.providers.load()
         await self.jobs.load()
 
-    async def restart(self) -> None:
-        """Kill the hub, and start the next one."""
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        for agent in self.agents:
-            if agent.connection is not None:
-                agent.connection.is_open = False
-                agent.connection = None
-        await self.start()
+    def _follow(self, changes: Sequence[Change]) -> None:
+        self.providers.follow(changes)
+        self.jobs.follow(changes)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> object:
-        """Run something, as the hub does."""
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something, as a hub does."""
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
 
-    async def settle(self) -> None:
-        """Let all that was begun come to its end."""
-        while self.tasks:
-            await asyncio.gather(*self.tasks)
-
     async def sweep(self) -> None:
-        """Look at all deadlines, as the hub does each second."""
-        for agent in self.agents:
-            agent.alive()
-            if agent.entry is not None and not agent.frozen:
-                self.providers.heard(agent.entry)
-        await self.settle()
+        """Look at all deadlines, as a hub does each second."""
         with contextlib.suppress(EngineUnavailable):
             await self.providers.sweep()
             await self.jobs.sweep()
-        await self.settle()
+
+    async def submit(self, request: SubmitJob, submitted: Callable[[str], None]) -> None:
+        """Submit a job; where that is taken, its id is told."""
+        with contextlib.suppress(EngineUnavailable):
+            submitted(await self.jobs.submit(OPERATOR, request))
 
     async def cancel(self, job_id: str) -> None:
-        """Want a job ended; one that is over can't be."""
-        try:
-            await self.jobs.cancel(Identity(Role.OPERATOR, "op", "t"), job_id)
-        except ProtocolError as error:
-            if error.code is not ErrorCode.CONFLICT:
-                raise
-        except EngineUnavailable:
-            pass
+        """Want a job ended; one that is over, or is not known here yet, can't be."""
+        with contextlib.suppress(EngineUnavailable):
+            try:
+                await self.jobs.cancel(OPERATOR, job_id)
+            except ProtocolError as error:
+                if error.code not in {ErrorCode.CONFLICT, ErrorCode.NOT_FOUND}:
+                    raise
+
+    async def records(self) -> list[Job]:
+        """All jobs."""
+        return await self.jobs.book.records(self.jobs.book.ids())
+
+    async def end(self) -> None:
+        """Be killed."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+class Agents:
+    """Some agents, the hubs that they may speak to, and the time."""
+
+    def __init__(self, prices: Sequence[float | None]) -> None:
+        self.clock = ManualClock()
+        self.agents = [Agent(self, number, price) for number, price in enumerate(prices)]
+
+    @property
+    def hubs(self) -> Sequence[JobHub]:
+        """The hubs that run and answer."""
+        raise NotImplementedError
+
+    async def settle(self) -> None:
+        """Let all that was begun come to its end, as far as it can."""
+        while True:
+            # What one hub has stored is heard by the others in later turns.
+            for _ in range(4):
+                await asyncio.sleep(0)
+            tasks = [task for hub in self.hubs for task in hub.tasks]
+            if not tasks:
+                return
+            await asyncio.gather(*tasks)
+
+    async def sweep(self) -> None:
+        """Look at all deadlines, as hubs do each second."""
+        for agent in self.agents:
+            agent.alive()
+            hub = agent.hub
+            if hub in self.hubs and hub is not None and agent.entry is not None and not agent.frozen:
+                hub.providers.heard(agent.entry)
+        await self.settle()
+        for hub in self.hubs:
+            hub.spawn(hub.sweep())
+            await self.settle()
+
+
+class World(Agents):
+    """A hub that is alone with its store, and some agents."""
+
+    def __init__(self, prices: Sequence[float | None]) -> None:
+        super().__init__(prices)
+        self.store = Store(self.clock)
+        self.hub: JobHub
+
+    @property
+    def hubs(self) -> Sequence[JobHub]:
+        """The one."""
+        return [self.hub]
+
+    async def start(self) -> None:
+        """Start a hub on what the store holds."""
+        self.hub = JobHub(self.store, self.clock, self.agents)
+        await self.hub.start()
+
+    async def restart(self) -> None:
+        """Kill the hub, and start the next one."""
+        await self.hub.end()
+        for agent in self.agents:
+            agent.hang_up(self.hub)
+        await self.start()
+
+
+class SharingHub(JobHub):
+    """One of several hubs on a store, and what is the matter with it."""
+
+    def __init__(self, world: "SharedWorld", name: str) -> None:
+        self.shared = SharedEngine(world.store, name)
+        super().__init__(self.shared, world.clock, world.agents)
+        self.name = name
+        self.trouble: str | None = None
+        """``lag``: it hears of commits late. ``cut``: it can't reach the store. ``frozen``: all of it."""
+        self.since = 0.0
+        self.waiting: list[Callable[[], None]] = []
+        """What came while it was frozen."""
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class SharedWorld(Agents):
+    """Hubs that share a store, and some agents."""
+
+    def __init__(self, prices: Sequence[float | None]) -> None:
+        super().__init__(prices)
+        self.store = SharedStore()
+        self.all: list[SharingHub] = []
+        self._started = 0
+
+    @property
+    def hubs(self) -> Sequence[JobHub]:
+        """Those that hear of everything at once."""
+        return [hub for hub in self.all if hub.trouble is None]
+
+    @property
+    def reachable(self) -> list[SharingHub]:
+        """Those that take requests, though an answer may have to wait."""
+        return [hub for hub in self.all if hub.trouble != "frozen"]
+
+    async def start(self) -> SharingHub:
+        """Start one more hub."""
+        self._started += 1
+        hub = SharingHub(self, f"hub{self._started}")
+        await hub.start()
+        self.all.append(hub)
+        return hub
+
+    async def kill(self, hub: SharingHub) -> None:
+        """End a hub at once. What it has stored is stored."""
+        self.all.remove(hub)
+        await hub.end()
+        for agent in self.agents:
+            agent.hang_up(hub)
+        await hub.shared.close()
+
+    def renew_at_frozen(self, agent: Agent) -> None:
+        """An agent asks a frozen hub to renew its leases, which that does when it goes on."""
+        hub, connection, sent = agent.hub, agent.connection, self.clock.monotonic()
+
+        def renew() -> None:
+            if agent.connection is connection and hub is not None:
+                hub.spawn(agent.renew(sent))
+
+        if isinstance(hub, SharingHub) and hub.trouble == "frozen":
+            hub.waiting.append(renew)
+
+    def leave_frozen(self, agent: Agent) -> None:
+        """An agent leaves a frozen hub, which learns of that when it goes on."""
+        connection, agent.connection = agent.connection, None
+        if connection is not None and isinstance(connection.hub, SharingHub):
+            connection.is_open = False
+            leave = connection.hub.providers.disconnected
+            connection.hub.waiting.append(lambda: leave(connection, goodbye=False))
+
+    def trouble(self, hub: SharingHub, kind: str) -> None:
+        """Something is the matter with a hub from now on."""
+        hub.trouble, hub.since = kind, self.clock.monotonic()
+        hub.shared.held = True
+        hub.shared.away = kind == "cut"
+
+    async def heal(self, hub: SharingHub) -> None:
+        """A hub goes on; what came while it was frozen it answers first, and then it hears of the others."""
+        kind, hub.trouble = hub.trouble, None
+        engine, cluster = hub.shared, hub.shared.cluster
+        engine.away = False
+        if kind == "frozen":
+            for message in hub.waiting:
+                message()
+            hub.waiting.clear()
+            missed = self.clock.monotonic() - hub.since
+            hub.providers.stalled(missed)
+            hub.jobs.stalled(missed)
+        hub.spawn(hub.sweep())
+        await asyncio.sleep(0)
+        engine.held = False
+        engine.hear()
+        if hub.name not in self.store.alive:
+            self.store.alive.append(hub.name)
+        cluster.may_renew = True
+        await self.settle()
+
+    async def sweep(self) -> None:
+        """Look at all deadlines; hubs that lag or are cut off do so from what they know."""
+        for hub in self.all:
+            if hub.trouble is not None and self.clock.monotonic() - hub.since >= LEASE_SECONDS:
+                # It has not heard from the store for so long, and the store has not heard from it.
+                hub.shared.cluster.may_renew = False
+                if hub.trouble != "lag" and hub.name in self.store.alive:
+                    self.store.alive.remove(hub.name)
+        await super().sweep()
+        for hub in self.all:
+            if hub.trouble in {"lag", "cut"}:
+                hub.spawn(hub.sweep())
+        await self.settle()

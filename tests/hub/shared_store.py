@@ -92,6 +92,7 @@ class SharedCluster:
                 asyncio.get_running_loop().call_soon(engine.cluster.receiver, self._id, message)
 
     async def leave(self) -> None:
+        self.may_renew = False
         if self._id in self._store.alive:
             self._store.alive.remove(self._id)
 
@@ -202,11 +203,15 @@ class SharedEngine:
 
     async def load(self, table: str, *, prefix: str = "") -> dict[str, bytes]:
         self._check()
-        return await self._store.memory.load(table, prefix=prefix)
+        rows = await self._store.memory.load(table, prefix=prefix)
+        await asyncio.sleep(0)  # what it says may be out of date when it comes
+        return rows
 
     async def read(self, table: str, keys: Sequence[str]) -> dict[str, bytes]:
         self._check()
-        return await self._store.memory.read(table, keys)
+        rows = await self._store.memory.read(table, keys)
+        await asyncio.sleep(0)  # likewise
+        return rows
 
     async def replay(self, channel: str, since: int, *, limit: int) -> Replay:
         self._check()

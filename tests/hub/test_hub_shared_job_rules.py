@@ -1,0 +1,206 @@
+"""Who decides about jobs, and who watches over them, where hubs share a store: rules, without sockets."""
+
+import asyncio
+
+import pytest
+
+from qubix_tui.hub.engine.base import EngineUnavailable
+from qubix_tui.hub.job_state import REPORTS_TABLE
+from qubix_tui.protocol.job_records import JobState
+from qubix_tui.protocol.requests import JobAttempt, RenewLeases, SubmitJob
+from tests.hub.job_world import OPERATOR, SETTINGS, Agent, SharedWorld, SharingHub
+
+WORK = SubmitJob(workload="work")
+GIVEN_UP = SETTINGS.lease_seconds + SETTINGS.margin_seconds
+
+
+class Duo:
+    """Two hubs, of which the first one leads, and an agent."""
+
+    def __init__(self, world: SharedWorld, first: SharingHub, second: SharingHub) -> None:
+        self.world = world
+        self.first = first
+        self.second = second
+        self.agent: Agent = world.agents[0]
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass; hubs look at their deadlines all along."""
+        while seconds > 0:
+            self.world.clock.advance(min(seconds, 1.0))
+            await self.world.sweep()
+            seconds -= 1.0
+
+    async def running(self, hub: SharingHub) -> str:
+        """A job that the agent runs, connected to a hub."""
+        await self.agent.connect(hub)
+        job_id = await self.first.jobs.submit(OPERATOR, WORK)
+        await self.world.settle()
+        await self.obey()
+        assert self.state(self.first, job_id) == self.state(self.second, job_id) == JobState.RUNNING
+        return job_id
+
+    async def obey(self) -> None:
+        """The agent takes what it is offered."""
+        for kind, order in self.agent.inbox:
+            assert kind == "job:assign"
+            await self.agent.accept((order.job_id, order.attempt))
+        self.agent.inbox.clear()
+        await self.world.settle()
+
+    def state(self, hub: SharingHub, job_id: str) -> JobState | None:
+        """A job's state, as a hub knows it."""
+        live = hub.jobs.book.live.get(job_id)
+        return hub.jobs.book.archive.state(job_id) if live is None else live.state
+
+
+@pytest.fixture
+async def duo() -> Duo:
+    """Two hubs and an agent."""
+    world = SharedWorld([3.6])
+    return Duo(world, await world.start(), await world.start())
+
+
+async def test_two_hubs_that_take_a_key_at_once_take_one_job(duo: Duo) -> None:
+    """The one that the store takes second gives the first one's id, and knows the job by then."""
+    request = SubmitJob(workload="work", idempotency_key="k")
+    taken = [hub.jobs.submit(OPERATOR, request) for hub in (duo.first, duo.second)]
+    ids = await asyncio.gather(*taken)
+    assert ids[0] == ids[1]
+    assert duo.first.jobs.book.ids() == duo.second.jobs.book.ids() == ids[:1]
+
+
+async def test_two_hubs_that_decide_at_once_decide_one_after_the_other(duo: Duo) -> None:
+    """A completion that another hub's cancellation comes before is still a completion; both are known."""
+    job_id = await duo.running(duo.second)
+    duo.agent.report((job_id, 1), "completed")
+    await asyncio.gather(duo.first.cancel(job_id), duo.agent.flush())
+    await duo.world.settle()
+    assert duo.state(duo.first, job_id) == duo.state(duo.second, job_id) == JobState.COMPLETED
+    [record] = await duo.first.jobs.book.records([job_id])
+    assert record.cancel_requested_at is not None
+    attempts = [hub.jobs.book.attempts.total() for hub in (duo.first, duo.second)]
+    assert attempts == [0, 1]
+
+
+async def test_the_leader_gives_out_jobs_and_the_next_one_does_when_it_is_gone(duo: Duo) -> None:
+    """By itself, with its next sweep."""
+    await duo.agent.connect(duo.second)
+    duo.world.trouble(duo.first, "lag")
+    job_id = await duo.second.jobs.submit(OPERATOR, WORK)
+    await duo.world.sweep()
+    assert duo.state(duo.second, job_id) is JobState.QUEUED
+    await duo.world.kill(duo.first)
+    await duo.world.sweep()
+    assert [kind for kind, _ in duo.agent.inbox] == ["job:assign"]
+
+
+async def test_an_order_is_given_once_in_a_session(duo: Duo) -> None:
+    """Even where a hub hears of a registration and of the assignment after it in one go."""
+    await duo.agent.connect(duo.first)
+    duo.agent.disconnect(goodbye=False)
+    await duo.world.settle()
+    await duo.first.jobs.submit(OPERATOR, WORK)
+    duo.world.trouble(duo.second, "lag")
+    duo.second.spawn(duo.agent.connect(duo.second))
+    await duo.world.settle()
+    await duo.world.sweep()
+    assert duo.first.jobs.book.held
+    await duo.world.heal(duo.second)
+    assert [kind for kind, _ in duo.agent.inbox] == ["job:assign"]
+    await duo.agent.connect(duo.second)
+    assert [kind for kind, _ in duo.agent.inbox] == ["job:assign"]
+
+
+async def test_only_one_hub_watches(duo: Duo) -> None:
+    """Another one has not heard the agent renew its lease, and does not mind."""
+    job_id = await duo.running(duo.second)
+    for _ in range(12):
+        await duo.pass_time(20)
+        await duo.agent.renew()
+    assert duo.state(duo.first, job_id) == duo.state(duo.second, job_id) == JobState.RUNNING
+    assert duo.agent.alive()
+
+
+async def test_a_hub_that_takes_over_gives_a_whole_lease(duo: Duo) -> None:
+    """The other one may have renewed until it was gone; what it ran until then is paid."""
+    job_id = await duo.running(duo.second)
+    await duo.pass_time(50)
+    await duo.agent.renew()
+    await duo.pass_time(10)
+    await duo.world.kill(duo.second)
+    await duo.pass_time(GIVEN_UP - 1)
+    assert duo.state(duo.first, job_id) is JobState.UNKNOWN
+    assert not duo.agent.alive()
+    await duo.pass_time(3)
+    assert duo.state(duo.first, job_id) is JobState.FAILED
+    [receipt] = await duo.first.jobs.book.archive.receipts(job_id)
+    assert 60_000 <= receipt.running_ms <= 62_000
+
+
+async def test_a_job_that_its_agent_never_names_is_over_in_the_end(duo: Duo) -> None:
+    """However often that goes from hub to hub: none of them renews anything."""
+    job_id = await duo.running(duo.second)
+    duo.agent.runs.clear()
+    for number in range(int(GIVEN_UP / 10) + 2):
+        duo.agent.disconnect(goodbye=False)
+        await duo.agent.connect((duo.first, duo.second)[number % 2])
+        await duo.pass_time(10)
+    assert duo.state(duo.first, job_id) == duo.state(duo.second, job_id) == JobState.FAILED
+
+
+async def test_a_hub_that_others_may_take_for_gone_renews_nothing(duo: Duo) -> None:
+    """It stops nothing either: the agent asks again."""
+    job_id = await duo.running(duo.second)
+    duo.world.trouble(duo.second, "cut")
+    await duo.pass_time(6)
+    assert duo.agent.entry is not None
+    held = RenewLeases(jobs=[JobAttempt(job_id=job_id, attempt=1)])
+    with pytest.raises(EngineUnavailable, match="lost touch"):
+        await duo.second.jobs.agents.renew(duo.agent.entry, held)
+    await duo.world.heal(duo.second)
+    answer = await duo.second.jobs.agents.renew(duo.agent.entry, held)
+    assert answer.jobs == held.jobs
+
+
+async def test_a_hub_that_was_cut_off_gives_up_nothing_for_that(duo: Duo) -> None:
+    """It could not know that the first one came back, and renewed meanwhile."""
+    job_id = await duo.running(duo.first)
+    duo.world.trouble(duo.first, "cut")
+    await duo.pass_time(8)
+    assert duo.second.jobs.book.live[job_id].watched
+    duo.world.trouble(duo.second, "cut")
+    await duo.world.heal(duo.first)
+    for _ in range(8):
+        await duo.pass_time(10)
+        await duo.agent.renew()
+    await duo.world.heal(duo.second)
+    await duo.pass_time(5)
+    assert duo.state(duo.first, job_id) == duo.state(duo.second, job_id) == JobState.RUNNING
+
+
+async def test_out_of_reach_a_job_is_renewed_once_the_others_know_that_it_runs(duo: Duo) -> None:
+    """They let its lease end otherwise."""
+    job_id = await duo.running(duo.second)
+    duo.agent.frozen = True
+    await duo.pass_time(20)
+    assert duo.state(duo.first, job_id) is JobState.UNKNOWN
+    entries = len(duo.world.store.log)
+    await duo.agent.renew()
+    written = [change.table for entry in duo.world.store.log[entries:] for change in entry.changes]
+    assert REPORTS_TABLE in written
+    await duo.world.settle()
+    assert duo.state(duo.first, job_id) is JobState.RUNNING
+
+
+async def test_a_hub_that_starts_takes_over_what_is_left(duo: Duo) -> None:
+    """All hubs were killed: a job goes on with the next one."""
+    job_id = await duo.running(duo.second)
+    for hub in (duo.first, duo.second):
+        await duo.world.kill(hub)
+    duo.first = duo.second = await duo.world.start()
+    await duo.agent.connect(duo.first)
+    await duo.pass_time(5)
+    assert duo.state(duo.first, job_id) is JobState.RUNNING
+    duo.agent.report((job_id, 1), "completed")
+    await duo.agent.flush()
+    assert duo.state(duo.first, job_id) is JobState.COMPLETED
