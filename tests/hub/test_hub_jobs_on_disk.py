@@ -60,7 +60,7 @@ async def record(hub: Running, job_id: str) -> Any:
 
 
 async def pass_time(hub: Running, clock: ManualClock, seconds: float) -> None:
-    """Let time pass for a hub that looks at its deadlines all along, as it has to where it may not be alone."""
+    """Let time pass; the hub looks at its deadlines all along, as one that may not be alone has to."""
     while seconds > 0:
         clock.advance(min(seconds, 3.0))
         seconds -= 3.0
