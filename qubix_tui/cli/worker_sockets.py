@@ -27,7 +27,8 @@ class WorkerSockets:
 
     Raises:
         OSError: It can't listen there.
-        ValueError: The Unix socket can't be used, or it would listen beyond loopback without TLS.
+        ValueError: The Unix socket or the ports of workers can't be used, or it would listen beyond loopback
+            without TLS.
     """
 
     def __init__(
@@ -48,9 +49,7 @@ class WorkerSockets:
             for number in range(count):
                 self._own[number] = [_bind(address) for address in self._addresses]
                 if first_port is not None:
-                    self._ports[number] = [
-                        _bind((socket.AF_INET, ("127.0.0.1", first_port + number)), shared=False)
-                    ]
+                    self._ports[number] = [_bind_own(first_port + number)]
             self.url: str = Listeners(config, self._handed[0] or self._own[0]).url
             """The address for clients."""
             if config.unix_socket is not None:
@@ -132,6 +131,16 @@ def _free_addresses(config: HubConfig) -> list[Address]:
             port = probe.getsockname()[1]
         addresses[family, (str(name[0]), port)] = None
     return list(addresses)
+
+
+def _bind_own(port: int) -> socket.socket:
+    try:
+        return _bind((socket.AF_INET, ("127.0.0.1", port)), shared=False)
+    except OSError as error:
+        raise ValueError(
+            f"a worker can't listen on 127.0.0.1:{port}: {error.strerror}; begin elsewhere with "
+            "listen.worker_port"
+        ) from None
 
 
 def _bind(address: Address, *, shared: bool = True) -> socket.socket:

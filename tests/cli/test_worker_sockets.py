@@ -133,6 +133,17 @@ def test_each_has_a_port_of_its_own_where_that_is_asked_for() -> None:
         assert sockets.url.startswith("ws://127.0.0.2:")
 
 
+def test_a_port_of_a_worker_that_is_taken_is_named() -> None:
+    """In one sentence that says which setting to change."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(
+            ValueError, match=f"{taken.getsockname()[1]}.*in use; begin elsewhere with listen.worker_port"
+        ),
+    ):
+        WorkerSockets(HubConfig(port=0), 1, first_port=taken.getsockname()[1])
+
+
 def test_the_unix_socket_is_one_for_all(tmp_path: Path) -> None:
     """Who connects before any worker is there waits; the path is gone at the end, and none is taken over."""
     path = tmp_path / "hub.sock"
