@@ -119,6 +119,7 @@ class Hubs:
         redis: What they share; None for one hub that keeps its state in a file.
         count: How many.
         settings: What their ``hub.toml`` says.
+        linked: Whether each has a network to Redis that can be made to fail.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class Hubs:
         *,
         count: int = 1,
         settings: str = "",
+        linked: bool = True,
     ) -> None:
         self.redis = redis
         self.redis_lock = asyncio.Lock()
@@ -141,10 +143,12 @@ class Hubs:
         if redis is None:
             assert count == 1
             self.all = [Hub(self.home, said)]
-        else:
+        elif linked:
             for number in range(count):
                 self.links.append(SocketProxy(redis.directory / f"link-{number}", redis.socket))
             self.all = [Hub(self.home, said, f"unix://{link.path}") for link in self.links]
+        else:
+            self.all = [Hub(self.home, said, redis.url) for _ in range(count)]
         self._ready: set[int] = set()
         self._counts: Counter[int] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
@@ -216,10 +220,10 @@ class Hubs:
 
 
 @asynccontextmanager
-async def running_hubs(root: Path, redis: RedisServer, *, count: int = 3) -> AsyncIterator[Hubs]:
+async def running_hubs(root: Path, redis: RedisServer, count: int = 3) -> AsyncIterator[Hubs]:
     """Hubs on a Redis that are ended with the block; what they complain of is in ``said``."""
     with (root / "said").open("ab") as said:
-        hubs = Hubs(root, said, redis, count=count)
+        hubs = Hubs(root, said, redis, count=count, linked=False)
         try:
             await hubs.open()
             yield hubs

@@ -6,52 +6,18 @@ network cut, while a job waits, is assigned, runs, and has just ended but not be
 
 import asyncio
 import itertools
-import os
 import random
-import sys
-import time
 from pathlib import Path
-from typing import Final
 
 import pytest
 
 from tests.end_to_end.job_cases import PHASES, Case, all_cases
 from tests.end_to_end.job_checks import settle
-from tests.end_to_end.job_machine import Agent
-from tests.end_to_end.job_ordeal import Ordeal, RandomOrdeal
+from tests.end_to_end.job_ordeal import Ordeal
+from tests.end_to_end.job_runs import run, run_at_random
 from tests.end_to_end.job_world import World, running_world
 from tests.end_to_end.processes import until
-from tests.redis_server import RedisServer, redis_server
-
-SOAK_LEASE_SECONDS: Final = 60.0
-HUB_RESTS_SECONDS: Final = 60.0
-
-
-async def run(
-    root: Path,
-    cases: list[Case],
-    *,
-    agents: int,
-    lease: float,
-    freeze: float,
-    redis: RedisServer | None = None,
-    hubs: int = 1,
-) -> dict[str, int]:
-    """Put a job through each of these cases, as many at a time as there are agents; gives how they ended."""
-    async with running_world(root, agents=agents, lease=lease, redis=redis, hubs=hubs) as world:
-        ordeal, waiting = Ordeal(world, freeze), list(reversed(cases))
-        lived_through: dict[str, Case] = {}
-
-        async def one_after_another(agent: Agent) -> None:
-            while waiting:
-                case = waiting.pop()
-                lived_through[await ordeal.put_through(case, agent)] = case
-
-        async with asyncio.TaskGroup() as tasks:
-            for agent in world.agents:
-                tasks.create_task(one_after_another(agent))
-        assert len(lived_through) == len(cases)
-        return await settle(world, world.job_ids, lived_through)
+from tests.redis_server import redis_server
 
 
 async def put_through_long(world: World, ordeal: Ordeal, case: Case) -> str:
@@ -134,33 +100,5 @@ async def test_every_job_ends_once_through_random_faults(
 
     ``QUBIX_SOAK_SEED`` repeats a run's choices, ``QUBIX_SOAK_JOBS`` changes how many there are.
     """
-    seed = int(os.environ.get("QUBIX_SOAK_SEED") or random.SystemRandom().randrange(10**6))
-    count = int(os.environ.get("QUBIX_SOAK_JOBS") or 200)
-    began, left, lived_through = time.monotonic(), count, dict[str, Case]()
     with capsys.disabled():
-        sys.stdout.write(f"\njobs through random faults, seed {seed}\n")
-    async with running_world(tmp_path, agents=8, lease=SOAK_LEASE_SECONDS) as world:
-        ordeal = RandomOrdeal(
-            world, random.Random(seed), seconds=20.0, lease=SOAK_LEASE_SECONDS, rests=HUB_RESTS_SECONDS
-        )
-
-        async def one_after_another(agent: Agent) -> None:
-            nonlocal left
-            while left > 0:
-                left -= 1
-                job_id, case = await ordeal.put_through(agent)
-                lived_through[job_id] = case
-
-        async with asyncio.TaskGroup() as tasks:
-            for agent in world.agents:
-                tasks.create_task(one_after_another(agent))
-        ends = await settle(world, world.job_ids, lived_through)
-        attempts = sum([(await world.account(job_id)).job.attempt for job_id in world.job_ids])
-    assert sum(ends.values()) == count
-    counted = ", ".join(f"{number} {state}" for state, number in sorted(ends.items()))
-    with capsys.disabled():
-        sys.stdout.write(
-            f"{count} jobs through as many random faults (seed {seed}, {time.monotonic() - began:.0f} s): "
-            f"{counted}, in {attempts} attempts; each ended once, none ran twice at once, "
-            "the ledger adds up, nothing was left over\n"
-        )
+        await run_at_random(tmp_path, agents=8, lease=60.0, seconds=20.0, rests=60.0)
