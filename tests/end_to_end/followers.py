@@ -5,11 +5,11 @@ import contextlib
 import itertools
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from qubix_tui.protocol import channels
 from qubix_tui.protocol.job_records import JobState
 from tests.hub.wire import Client, Message
 
@@ -96,7 +96,9 @@ class ChangingProvider:
 
 
 class Follower:
-    """Follows the marketplace as a client should: on each new connection it asks for what it missed.
+    """Follows the marketplace, and every job until its end, as a client should.
+
+    On each new connection it asks for what it missed.
 
     Args:
         token: What it shows.
@@ -105,14 +107,23 @@ class Follower:
 
     def __init__(self, token: str, urls: Sequence[str]) -> None:
         self.reasons: list[str] = []
+        """What providers gave as the reason of their state, each time that they did."""
         self.ended: list[str] = []
-        """The jobs that it heard end, each time that it did."""
-        self.offset = 0
+        """The jobs that it heard end, each time that the marketplace said so."""
+        self.completed: list[str] = []
+        """Likewise, each time that the job's own channel did."""
         self.recoveries = 0
         self._token = token
         self._urls = itertools.cycle(urls)
         self._epoch: str | None = None
+        self._offsets: dict[str, int] = {}
+        self._followed = {channels.MARKETPLACE}
         self._client: Client | None = None
+
+    @property
+    def offset(self) -> int:
+        """How far it has heard the marketplace."""
+        return self._offsets.get(channels.MARKETPLACE, 0)
 
     def move(self) -> None:
         """Go to the next hub now."""
@@ -125,37 +136,59 @@ class Follower:
             with contextlib.suppress(*AWAY):
                 async with dialled(self._urls, self._token) as client:
                     self._client = client
-                    since = {"epoch": self._epoch, "since": self.offset} if self._epoch else None
-                    answer = await client.ask("subscribe:marketplace", since)
-                    if is_unavailable(answer):
-                        await asyncio.sleep(AGAIN_SECONDS)
-                        continue
-                    self._subscribed(answer["data"], is_first=since is None)
+                    for channel in tuple(self._followed):
+                        await self._subscribe(client, channel)
                     while True:
-                        self._take(await asyncio.wait_for(client.socket.recv(), SILENT_SECONDS))
+                        message = json.loads(await asyncio.wait_for(client.socket.recv(), SILENT_SECONDS))
+                        if is_unavailable(message):
+                            await asyncio.sleep(AGAIN_SECONDS)
+                            break
+                        for channel in self._take(message):
+                            await self._subscribe(client, channel)
 
-    def _subscribed(self, subscribed: Message, *, is_first: bool) -> None:
-        if is_first:
-            self.offset = subscribed["offset"]
+    async def _subscribe(self, client: Client, channel: str) -> None:
+        offset = self._offsets.get(channel)
+        since = None if offset is None else {"epoch": self._epoch, "since": offset}
+        kind, _, subject = channel.partition(":")
+        await client.send(f"subscribe:{kind}", since, **({"subscriptionId": subject} if subject else {}))
+
+    def _take(self, message: Message) -> Sequence[str]:
+        """Take one message; gives the channels that are to be followed from now on."""
+        if message["type"] == "subscribed":
+            self._subscribed(message["data"])
+        elif "offset" in message:
+            channel, offset = message["channel"], message["offset"]
+            assert offset == self._offsets[channel] + 1, (
+                f"a gap or a duplicate after {self._offsets[channel]}: {message}"
+            )
+            self._offsets[channel] = offset
+            return self._note(message["type"], message["data"])
+        return ()
+
+    def _subscribed(self, subscribed: Message) -> None:
+        channel = subscribed["subscription"]
+        if channel not in self._offsets:
+            self._offsets[channel] = subscribed["offset"]
         else:
             assert subscribed["recovered"] is True, subscribed
-            self.recoveries += 1
+            self.recoveries += channel == channels.MARKETPLACE
         assert self._epoch in {None, subscribed["epoch"]}, "history was lost"
         self._epoch = subscribed["epoch"]
 
-    def _take(self, raw: Any) -> None:
-        message = json.loads(raw)
-        if "offset" not in message:
-            # What is no part of the history: that the store is away.
-            return
-        assert message["offset"] == self.offset + 1, f"a gap or a duplicate after {self.offset}: {message}"
-        self.offset = message["offset"]
-        if message["type"] == "PROVIDER_STATUS_CHANGED":
-            self.reasons.append(message["data"]["status"]["reason"])
-        elif message["data"].get("kind") == "job_state":
-            job = message["data"]["job"]
-            if JobState(job["state"]).is_final:
-                self.ended.append(job["id"])
+    def _note(self, kind: str, data: Message) -> Sequence[str]:
+        if kind == "PROVIDER_STATUS_CHANGED":
+            self.reasons.append(data["status"]["reason"])
+        elif kind == "JOB_COMPLETED":
+            self.completed.append(data["jobId"])
+            self._followed.discard(channels.job_channel(data["jobId"]))
+        elif data.get("kind") == "job_state" and JobState(data["job"]["state"]).is_final:
+            self.ended.append(data["job"]["id"])
+        elif data.get("kind") == "job_created":
+            channel = channels.job_channel(data["job"]["id"])
+            self._offsets[channel] = 0
+            self._followed.add(channel)
+            return (channel,)
+        return ()
 
 
 async def newest_offset(url: str, token: str) -> int:

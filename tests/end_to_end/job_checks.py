@@ -26,8 +26,8 @@ async def settle(world: World, job_ids: list[str], cases: dict[str, Case]) -> di
         check_ledger(account, about)
         ends[account.job.state.value] = ends.get(account.job.state.value, 0) + 1
     newest = [await newest_offset(hub.url, world.token) for hub in world.hubs.all]
-    await until(lambda: world.has_heard(max(newest)), "the follower to have heard everything")
-    assert sorted(world.follower.ended) == sorted(job_ids)
+    await until(lambda: world.has_heard(max(newest), job_ids), "the follower to have heard everything")
+    assert sorted(world.follower.ended) == sorted(world.follower.completed) == sorted(job_ids)
     await until(lambda: not world.left_over(), "no process to be left")
     await until(lambda: not world.groups_left(), "no control group to be left")
     await until(lambda: not any(agent.held() for agent in world.agents), "the agents to let go of all jobs")

@@ -206,12 +206,12 @@ class World:
         tags = [f"{job_id}.{attempt}" for job_id in self.job_ids for attempt in range(1, 5)]
         return [group for tag in tags if (group := Cgroup.find(tag)) is not None]
 
-    def has_heard(self, offset: int) -> bool:
-        """Whether the follower has got so far; fails where it has failed."""
+    def has_heard(self, offset: int, job_ids: list[str]) -> bool:
+        """Whether the follower has got so far, and has heard jobs end; fails where it has failed."""
         assert self._following is not None
         if self._following.done():
             self._following.result()
-        return self.follower.offset >= offset
+        return self.follower.offset >= offset and set(job_ids) <= set(self.follower.completed)
 
     async def account(self, job_id: str, hub: Hub | None = None) -> "Account":
         """Ask a hub (the first one by default) for all that it keeps of a job, as any client may."""

@@ -52,4 +52,4 @@ async def test_every_job_ends_once_through_random_faults_of_three_hubs(
     ``QUBIX_SOAK_SEED`` repeats a run's choices, ``QUBIX_SOAK_JOBS`` changes how many there are.
     """
     with redis_server() as redis, capsys.disabled():
-        await run_at_random(tmp_path, agents=8, lease=30.0, seconds=8.0, rests=6.0, redis=redis, hubs=3)
+        await run_at_random(tmp_path, agents=8, lease=30.0, seconds=8.0, rests=1.5, redis=redis, hubs=3)
