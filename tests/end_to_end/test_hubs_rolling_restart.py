@@ -15,13 +15,8 @@ import pytest
 from qubix_tui.client import Connection, ConnectionState
 from qubix_tui.client.retry import CONSOLE
 from qubix_tui.protocol import channels
-from qubix_tui.protocol.events import (
-    Event,
-    FleetDigest,
-    FleetSnapshot,
-    ProviderRemoved,
-    StatusChanged,
-)
+from qubix_tui.protocol.events import Event, StatusChanged
+from qubix_tui.protocol.marketplace import FleetDigest, FleetSnapshot, ProviderRemoved
 from qubix_tui.protocol.records import ProviderState
 from qubix_tui.protocol.requests import IssueToken
 from qubix_tui.simulation.machine import Machine
