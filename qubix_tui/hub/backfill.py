@@ -2,14 +2,11 @@
 
 from typing import Final
 
-from qubix_tui.hub import snapshots
 from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.history import STEP_SECONDS, History
-from qubix_tui.hub.provider_state import Entry
+from qubix_tui.hub.peers import Peers, show_past
 from qubix_tui.hub.registry import Registry
-from qubix_tui.hub.snapshots import Past
-from qubix_tui.protocol import events
 
 SHOWN_SECONDS: Final = 2.0
 """So long after a provider's last late sample its past is sent to those who watch it."""
@@ -29,13 +26,17 @@ class Backfill:
         registry: The providers.
         history: Their past.
         fanout: Who watches them.
+        peers: Other hubs: what they remember, and who watches there.
     """
 
-    def __init__(self, clock: Clock, registry: Registry, history: History, fanout: Fanout) -> None:
+    def __init__(
+        self, clock: Clock, registry: Registry, history: History, fanout: Fanout, peers: Peers
+    ) -> None:
         self._clock = clock
         self._registry = registry
         self._history = history
         self._fanout = fanout
+        self._peers = peers
         self._filled: dict[str, float] = {}
         self._stall: tuple[float, float] | None = None
 
@@ -50,10 +51,15 @@ class Backfill:
         self._stall = now - seconds, now
         return True
 
-    def missing_since(self, provider_id: str) -> float | None:
-        """Give how many seconds ago the hub last had a sample in time; None where it knows of none."""
+    def missing_since(self, provider_id: str, holder: str | None) -> float | None:
+        """Give how many seconds ago the last sample came in time; None where nobody has it any more.
+
+        Args:
+            provider_id: Whose.
+            holder: The hub that had this provider until now, where that can be asked for what it remembers.
+        """
         entry = self._registry.get(provider_id)
-        if entry is None or entry.sample == 0:
+        if entry is None or entry.sample == 0 or entry.told_by not in {None, holder}:
             return None
         # By the same clock that history goes by. Set back meanwhile, it tells nothing.
         now = self._clock.time()
@@ -69,24 +75,21 @@ class Backfill:
         """Note a late sample."""
         self._filled[provider_id] = self._clock.monotonic()
 
-    def show(self) -> list[str]:
-        """Send the past of providers whose gap was filled: who watched before has not seen it.
+    async def fetch(self, provider_id: str, holder: str) -> bool:
+        """Fill a gap with what another hub remembers; False where that can't be had."""
+        past = await self._peers.ask(holder, provider_id)
+        if past is None:
+            return False
+        self._history.fill(provider_id, past.points)
+        self.filled(provider_id)
+        return True
 
-        Returns:
-            The ids of these providers: who watches them at another hub has not, either.
-        """
+    def show(self) -> None:
+        """Send the past of providers whose gap was filled to who watches them, here and elsewhere."""
         long_ago = self._clock.monotonic() - SHOWN_SECONDS
-        due = [known for known, at in self._filled.items() if at <= long_ago]
-        for provider_id in due:
+        for provider_id in [known for known, at in self._filled.items() if at <= long_ago]:
             del self._filled[provider_id]
             entry = self._registry.get(provider_id)
             if entry is not None and self._fanout.is_heard(entry.channel):
-                past = Past(last=entry.last_sample(), points=self._history.points(provider_id))
-                show_past(self._fanout, entry, past)
-        return due
-
-
-def show_past(fanout: Fanout, entry: Entry, past: Past) -> None:
-    """Send what is remembered of a provider to those who watch it."""
-    for frame in snapshots.provider(entry.id, entry, past):
-        fanout.publish(events.MARKETPLACE_UPDATE, entry.channel, frame)
+                show_past(self._fanout, entry, self._peers.recall(provider_id))
+            self._peers.filled(provider_id)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from qubix_tui.hub import framing, job_requests, snapshots, token_requests
+from qubix_tui.hub import framing, job_requests, presents, snapshots, token_requests
 from qubix_tui.hub.access import Identity
 from qubix_tui.hub.engine.base import Replay
 from qubix_tui.hub.fanout import Subscriber
@@ -70,24 +70,18 @@ def subscribe(session: Conversation, request: Request) -> Awaitable[None] | None
     session.limiter.subscribe(len(held) - (channel in held))
     if options.since is not None:
         return _recover(session, request, channel, options)
-    if options.snapshot and channels.is_job(channel):
-        return _show(session, request, channel, _jobs_now)
-    if options.snapshot and _is_elsewhere(session.services, channel):
-        return _show(session, request, channel, _provider_now)
+    if options.snapshot and presents.takes_time(session.services, channel):
+        return _show(session, request, channel)
     session.services.fanout.subscribe(session.subscriber, channel)
     slot = session.reserve()
     reply = _subscribed(session, request, channel)
-    slot.fill(chain([reply], _snapshot(session, channel, options), _store_words(session.services, channel)))
+    present = presents.known(session.services, channel) if options.snapshot else ()
+    slot.fill(chain([reply], present, _store_words(session.services, channel)))
     _set_digest(session, channel, options)
     return None
 
 
-async def _show(
-    session: Conversation,
-    request: Request,
-    channel: str,
-    now: Callable[[Services, str], Awaitable[Iterator[bytes]]],
-) -> None:
+async def _show(session: Conversation, request: Request, channel: str) -> None:
     """Subscribe with a present that the store has, or another hub; as `_recover` does."""
     services = session.services
     was_subscribed = channel in session.subscriber.channels
@@ -96,31 +90,13 @@ async def _show(
     reply = _subscribed(session, request, channel)
     frames: Iterator[bytes] = iter(())
     try:
-        frames = chain([reply], await now(services, channel))
+        frames = chain([reply], await presents.asked(services, channel))
     except BaseException:
         if not was_subscribed:
             services.fanout.unsubscribe(session.subscriber, channel)
         raise
     finally:
         slot.fill(frames)
-
-
-def _jobs_now(services: Services, channel: str) -> Awaitable[Iterator[bytes]]:
-    if channel == channels.ALL_JOBS:
-        return services.jobs.snapshot_of_all()
-    return services.jobs.snapshot(channel.partition(":")[2])
-
-
-def _is_elsewhere(services: Services, channel: str) -> bool:
-    """Whether a channel is that of a provider whose last minutes another hub remembers."""
-    kind, _, subject = channel.partition(":")
-    return kind == "provider" and services.providers.peers.holder(subject) is not None
-
-
-async def _provider_now(services: Services, channel: str) -> Iterator[bytes]:
-    provider_id = channel.partition(":")[2]
-    past = await services.providers.peers.past(provider_id)
-    return snapshots.provider(provider_id, services.providers.registry.get(provider_id), past)
 
 
 async def _recover(session: Conversation, request: Request, channel: str, options: SubscribeOptions) -> None:
@@ -141,7 +117,7 @@ async def _recover(session: Conversation, request: Request, channel: str, option
     try:
         replay = await _replay(services, channel, options)
         reply = _subscribed(session, request, channel, offset=upto, recovered=replay.complete)
-        rest: Iterator[bytes]
+        rest: Iterator[bytes] = iter(())
         missed = (
             framing.event_frame(event.type, event.data, channel, event.offset)
             for event in replay.events
@@ -149,12 +125,10 @@ async def _recover(session: Conversation, request: Request, channel: str, option
         )
         if replay.complete:
             rest = missed
-        elif options.snapshot and channels.is_job(channel):
-            rest = await _jobs_now(services, channel)
-        elif options.snapshot and _is_elsewhere(services, channel):
-            rest = await _provider_now(services, channel)
-        else:
-            rest = _snapshot(session, channel, options)
+        elif options.snapshot and presents.takes_time(services, channel):
+            rest = await presents.asked(services, channel)
+        elif options.snapshot:
+            rest = presents.known(services, channel)
         frames = chain([reply], rest, _store_words(services, channel))
     except BaseException:
         if not was_subscribed:
@@ -188,17 +162,6 @@ def _subscribed(
     )
     session.services.telemetry.sent(events.SUBSCRIBED)
     return framing.reply_frame(events.SUBSCRIBED, data, request.id)
-
-
-def _snapshot(session: Conversation, channel: str, options: SubscribeOptions) -> Iterator[bytes]:
-    """Give the present of the fleet or of a provider as frames; nothing where it was not asked for."""
-    if not options.snapshot:
-        return iter(())
-    providers = session.services.providers
-    if channel in {channels.MARKETPLACE, channels.ALL_PROVIDERS}:
-        return snapshots.fleet(providers.registry, channel)
-    subject = channel.partition(":")[2]
-    return snapshots.provider(subject, providers.registry.get(subject), providers.peers.recall(subject))
 
 
 def _store_words(services: Services, channel: str) -> Iterator[bytes]:

@@ -13,8 +13,7 @@ import logging
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final
 
-from qubix_tui.hub import framing
-from qubix_tui.hub.backfill import show_past
+from qubix_tui.hub import framing, snapshots
 from qubix_tui.hub.clock import Clock
 from qubix_tui.hub.engine.cluster import Cluster
 from qubix_tui.hub.fanout import Fanout
@@ -35,6 +34,7 @@ from qubix_tui.hub.peer_messages import (
 from qubix_tui.hub.peer_questions import Questions
 from qubix_tui.hub.peer_samples import SampleBatches
 from qubix_tui.hub.peer_wants import RENEW_SECONDS, ForeignWants, OwnWants
+from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.registry import Registry
 from qubix_tui.hub.snapshots import Past
 from qubix_tui.protocol import channels, events
@@ -58,6 +58,12 @@ class Traffic:
         self.messages_received = 0
         self.bytes_sent = 0
         self.bytes_received = 0
+
+
+def show_past(fanout: Fanout, entry: Entry, past: Past) -> None:
+    """Send what is remembered of a provider to those who watch it here."""
+    for frame in snapshots.provider(entry.id, entry, past):
+        fanout.publish(events.MARKETPLACE_UPDATE, entry.channel, frame)
 
 
 class Peers:

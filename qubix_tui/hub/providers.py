@@ -88,7 +88,7 @@ class Providers:
         self._spawn = spawn
         self._turns = KeyedLocks()
         self._duplicates = Duplicates(clock)
-        self._backfill = Backfill(clock, registry, history, fanout)
+        self._backfill = Backfill(clock, registry, history, fanout, self.peers)
         self.samples = Samples(registry, history, self._backfill, fanout, self.peers, clock)
         self._connections: dict[str, ProviderConnection] = {}
 
@@ -158,25 +158,14 @@ class Providers:
         return events.Registered(
             provider_id=provider_id,
             session=stored.session,
-            last_sample_seconds_ago=self._missing_since(provider_id, holder),
+            last_sample_seconds_ago=self._backfill.missing_since(provider_id, holder),
         )
-
-    def _missing_since(self, provider_id: str, holder: str | None) -> float | None:
-        """Give how many seconds ago a sample came in time, here or at a hub that can be asked for it."""
-        entry = self.registry.get(provider_id)
-        if entry is not None and entry.told_by not in {None, holder}:
-            return None
-        return self._backfill.missing_since(provider_id)
 
     async def _fetch_past(self, provider_id: str, holder: str) -> None:
         """Fill this hub's gap with what another one remembers, or else have its agent fill it."""
-        past = await self.peers.ask(holder, provider_id)
-        if past is not None:
-            self.history.fill(provider_id, past.points)
-            self._backfill.filled(provider_id)
-            return
+        is_fetched = await self._backfill.fetch(provider_id, holder)
         connection = self._connections.get(provider_id)
-        if connection is not None:
+        if connection is not None and not is_fetched:
             wanted = events.BackfillWanted(seconds_ago=float(WINDOW_SECONDS))
             connection.reply(events.PROVIDER_BACKFILL, wanted, None)
 
@@ -280,8 +269,7 @@ class Providers:
         """Deal with the providers that have been silent too long, and with a store that has failed."""
         await self._publisher.probe()
         self.registry.note_nodes()
-        for filled in self._backfill.show():
-            self.peers.filled(filled)
+        self._backfill.show()
         await self._tell_standing([(gone, None) for gone in self._duplicates.take_gone()])
         overdue = [entry for entry in self.registry.overdue() if not self._turns.is_taken(entry.id)]
         for start in range(0, len(overdue), SWEEP_BATCH):
