@@ -1,8 +1,10 @@
-"""`qubix stats`: the hub's connections and subscriptions."""
+"""`qubix stats`: the hub's connections and subscriptions, and the hubs that share its store."""
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from qubix_tui.cli.common import RawFormatter, add_hub_options, find_hub
 from qubix_tui.cli.reading import get, no_hub
@@ -13,6 +15,7 @@ EXAMPLES = """\
 examples:
   qubix stats
   qubix stats --json | jq .stats.totalClients
+  qubix stats --json | jq -r '.stats.nodes[]?.name'
 """
 
 
@@ -47,7 +50,23 @@ def run(arguments: argparse.Namespace) -> int:
             f"{entry['subscriberCount']:>7d}  {printable(entry['subscriptionId'])}"
             for entry in stats["subscriptionDetails"]
         ]
+        lines += _hubs(stats.get("nodes", []))
     except (KeyError, TypeError, ValueError):
         raise no_hub(target) from None
     print("\n".join(lines))
     return 0
+
+
+def _hubs(nodes: Sequence[dict[str, Any]]) -> list[str]:
+    """Give a line for each hub on the store; none where it has only one hub, ever."""
+    if not nodes:
+        return []
+    return [
+        f"hubs on this store: {len(nodes)}",
+        *(
+            f"{'>' if node.get('isThis') else ' '} {printable(node['name'])}  "
+            f"connections {node['connections']:d}, providers {node['providers']:d}, "
+            f"version {printable(node['version'])}, heard {node['ageSeconds']:.1f} s ago"
+            for node in nodes
+        ),
+    ]

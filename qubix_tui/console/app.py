@@ -210,6 +210,11 @@ class QubixApp(NavigatingApp):
             ascii_only=self.ascii_only,
         )
 
+    def warnings(self) -> tuple[str, ...]:
+        """Say what else is wrong with the hub, in fewer and fewer words; nothing in ordinary times."""
+        since = self.books.store.away_since if self.is_live else None
+        return link_words.store_away(since, self.connection.hub_time())
+
     def trouble(self) -> str | None:
         """Say as a sentence what is wrong with the connection; None while it is open."""
         return link_words.trouble(self.connection, lost_at=self._lost_at, now=self.monotonic())
@@ -325,6 +330,7 @@ class QubixApp(NavigatingApp):
 
     def _on_connection_state(self, state: ConnectionState) -> None:
         if state is ConnectionState.OPEN:
+            self.books.store.forget()
             if self._lost_at is not None:
                 self.event_log.tell(Kind.HUB, "the hub is back", "ok")
             self._lost_at, self._was_open = None, True

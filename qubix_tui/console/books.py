@@ -7,6 +7,7 @@ from qubix_tui.console.alert_desk import AlertDesk
 from qubix_tui.console.alerts import Alerts, Rule
 from qubix_tui.console.event_log import EventLog, Kind
 from qubix_tui.console.fleet import Fleet
+from qubix_tui.console.hub_store import HubStore
 from qubix_tui.console.job_book import JobBook
 from qubix_tui.console.watched_provider import WatchedProviders
 from qubix_tui.protocol import channels
@@ -29,6 +30,7 @@ class Books:
         self.alert_desk = AlertDesk(self.alerts, self.fleet, self.event_log)
         self.jobs = JobBook(connection.hub_time)
         self.watched = WatchedProviders()
+        self.store = HubStore(self.event_log)
         self._asks_for_jobs = False
 
     def open(self) -> None:
@@ -49,6 +51,7 @@ class Books:
     def _take(self, event: Event) -> None:
         # The log first: a change is one from what the fleet knows still.
         self.event_log.take(event)
+        self.store.take(event)
         self.fleet.take(event)
         self.alert_desk.take(event)
         self.jobs.take(event)

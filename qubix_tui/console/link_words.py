@@ -1,5 +1,6 @@
 """How the connection to the hub does, in words. No Textual in it."""
 
+import time
 from typing import NamedTuple
 
 from qubix_tui.client import Connection, ConnectionState, Remedy
@@ -52,6 +53,24 @@ def standing(
             if lost_at is None:
                 return Words(f"{gone} no hub", "hot")
             return Words(f"{gone} stale {format_age(now - lost_at)}", "hot")
+
+
+def store_away(since: float | None, now: float) -> tuple[str, ...]:
+    """Say that the hub's store is away, in fewer and fewer words; nothing while it is there.
+
+    Args:
+        since: Hub time, seconds since the epoch; None while it is there.
+        now: Hub time now.
+    """
+    if since is None:
+        return ()
+    at, age = time.strftime("%H:%M:%S", time.localtime(since)), format_duration(now - since)
+    return (
+        f"the hub's store is away since {at} ({age}): changes are refused, live values go on",
+        f"store away since {at}: changes are refused",
+        f"store away {age}: changes refused",
+        f"store away {age}",
+    )
 
 
 def trouble(connection: Connection, *, lost_at: float | None, now: float) -> str | None:

@@ -1,7 +1,7 @@
 """What the hub answers to GET and HEAD on its port. Changes are made over the WebSocket only."""
 
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 from websockets.http11 import Request, Response
@@ -22,6 +22,7 @@ from qubix_tui.hub.http_answers import (
     whole_number,
     write_response,
 )
+from qubix_tui.protocol.answers import HubNode
 from qubix_tui.protocol.events import MetricsUpdate
 from qubix_tui.protocol.job_records import Job, JobState, LogPiece, Receipt
 from qubix_tui.protocol.records import Provider
@@ -39,10 +40,12 @@ class HubStats(msgspec.Struct, frozen=True):
     Attributes:
         clients: Open connections.
         subscriptions: Each channel key with its number of subscribers (at least 1).
+        nodes: The hubs that share its store; none where it has one of its own.
     """
 
     clients: int
     subscriptions: Sequence[tuple[str, int]]
+    nodes: Sequence[HubNode] = ()
 
 
 class HubView(Protocol):
@@ -206,11 +209,13 @@ class HttpRoutes:
         details = [
             {"subscriptionId": channel, "subscriberCount": count} for channel, count in stats.subscriptions
         ]
-        shown = {
+        shown: dict[str, Any] = {
             "totalClients": stats.clients,
             "totalSubscriptions": len(details),
             "subscriptionDetails": details,
         }
+        if stats.nodes:
+            shown["nodes"] = stats.nodes
         return json_response(request, {"success": True, "stats": shown})
 
     async def _provider(self, request: Request, provider_id: str) -> Response:

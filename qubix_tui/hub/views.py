@@ -33,7 +33,9 @@ class Views:
     def stats(self) -> HubStats:
         """Who is connected, and who hears what."""
         return HubStats(
-            clients=len(self.caretaker.clients), subscriptions=self.services.fanout.subscriptions()
+            clients=len(self.caretaker.clients),
+            subscriptions=self.services.fanout.subscriptions(),
+            nodes=self.services.nodes.listing(),
         )
 
     def picture(self) -> Picture:

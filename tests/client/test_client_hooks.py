@@ -17,6 +17,7 @@ from qubix_tui.client import (
     hooks,
 )
 from qubix_tui.protocol.events import JobCompleted, JobProgressed, MetricsUpdate
+from qubix_tui.protocol.marketplace import StoreState
 from qubix_tui.protocol.requests import SubscribeOptions
 from qubix_tui.protocol.types import to_timestamp
 from tests.client.scripted_hub import Peer, ScriptedHub, until
@@ -124,6 +125,18 @@ async def test_marketplace_updates_gives_each_watcher_what_it_asked_for(hub: Scr
             "ProviderRemoved",
         ]
         assert (await anext(plain)).data.provider_id == "a"
+
+
+async def test_marketplace_updates_tell_of_the_hubs_store(hub: ScriptedHub) -> None:
+    """That it went away, and why, and that it is back: to every watcher, as often as the hub says it."""
+    async with connect(hub.url) as client, client.marketplace_updates() as updates:
+        peer = await hub.peer()
+        await peer.request("subscribe:marketplace")
+        for up, reason in ((False, "no room"), (False, "no room"), (True, None)):
+            await send_marketplace(peer, kind="store", up=up, reason=reason, since=NOW)
+        told = [(await anext(updates)).data for _ in range(3)]
+        away, back = StoreState(up=False, reason="no room", since=NOW), StoreState(up=True, since=NOW)
+        assert told == [away, away, back]
 
 
 async def test_a_slow_watcher_of_ordered_updates_is_told(

@@ -1,7 +1,8 @@
 """The hub's own screen: what it asks, what it shows, and what it says when it gets no answer."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,9 +13,11 @@ from qubix_tui.client import ConnectionLost, ConnectionState, Refused
 from qubix_tui.console.app import QubixApp
 from qubix_tui.console.screens.hub import HubScreen
 from qubix_tui.console.widgets.hub_panel import HubPanel
-from qubix_tui.protocol.answers import HeldSubscriptions
+from qubix_tui.protocol.answers import HeldSubscriptions, HubNode
 from qubix_tui.protocol.errors import ErrorCode
-from qubix_tui.protocol.events import HUB_STATISTICS, Event
+from qubix_tui.protocol.events import HUB_STATISTICS, MARKETPLACE_UPDATE, Event
+from qubix_tui.protocol.marketplace import StoreState
+from qubix_tui.protocol.types import to_timestamp
 from tests.console.provider_stage import StandInConnection, console
 from tests.console.records import NOW
 from tests.console.snapshots import Snapshot
@@ -24,6 +27,41 @@ SIZES = [(80, 24), (120, 40), (200, 60)]
 HELD = [
     HeldSubscriptions(kind="marketplace", channels=1, subscriptions=3),
     HeldSubscriptions(kind="provider:<id>", channels=12, subscriptions=14),
+]
+
+
+def node(name: str, **more: Any) -> HubNode:
+    """One of the hubs that share a store."""
+    known: dict[str, Any] = {
+        "id": name.replace("/", "-"),
+        "name": name,
+        "version": "0.1.0",
+        "started_at": to_timestamp(NOW - 11_000),
+        "connections": 412,
+        "providers": 120,
+        "received_per_second": 131.0,
+        "sent_per_second": 4820.0,
+        "lag_seconds": 0.0024,
+        "clock_skew_seconds": 0.02,
+        "age_seconds": 0.4,
+    }
+    return HubNode(**{**known, **more})
+
+
+NODES = [
+    node("hub-a/4711", is_this=True, age_seconds=0.0),
+    node(
+        "hub-b.rack-7.example.com/812",
+        version="0.2.0",
+        started_at=to_timestamp(NOW - 40),
+        connections=3,
+        providers=0,
+        received_per_second=None,
+        sent_per_second=None,
+        lag_seconds=4.2,
+        clock_skew_seconds=-12.4,
+    ),
+    node("hub-c/99", age_seconds=4.6, lag_seconds=None, clock_skew_seconds=None),
 ]
 
 
@@ -39,12 +77,12 @@ class Stage:
         assert isinstance(self.app.screen, HubScreen)
         return self.app.screen
 
-    async def answer(self, *seconds: float) -> None:
+    async def answer(self, *seconds: float, nodes: Sequence[HubNode] = ()) -> None:
         """Let the hub answer once at each of these seconds of its life."""
         for second in seconds:
             self.connection.now = NOW + second
             self.connection.replies["hub:stats"] = Event(
-                type=HUB_STATISTICS, data=stats(second, subscriptions=HELD)
+                type=HUB_STATISTICS, data=stats(second, subscriptions=HELD, nodes=list(nodes))
             )
             self.screen._ask()
             await self.app.workers.wait_for_complete()
@@ -89,6 +127,70 @@ async def test_the_hub_in_numbers(size: tuple[int, int], snapshot: Snapshot) -> 
         assert "provider:<id>" in text
         assert "slow readers cut 0" in text
         snapshot(shown.app, f"hub-{size[0]}x{size[1]}")
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_hubs_that_share_a_store(size: tuple[int, int], snapshot: Snapshot) -> None:
+    """A line each: clients, providers, rates, how far behind, whose clock is wrong; this one is marked.
+
+    One that is not heard is dimmed, with since when; what is unknown is a dash.
+    """
+    async with stage(size) as shown:
+        await shown.answer(*range(100, 130), nodes=NODES)
+        text = await shown.text()
+        mine, behind, silent = text.splitlines()[5:8]
+        assert "hubs 3, ▸ this" in text
+        assert mine.split() == [
+            "▸",
+            "hub-a/4711",
+            "0.1.0",
+            "412",
+            "120",
+            "131",
+            "4.8k",
+            "2.4ms",
+            "+0.0s",
+            "3h05m",
+        ]
+        assert behind.split()[1:] == ["0.2.0", "3", "0", "—", "—", "4.2s", "-12s", "2m49s"]
+        assert "/812" in behind
+        assert silent.split() == ["hub-c/99", "0.1.0", "412", "120", "131", "4.8k", "—", "—", "5s", "ago"]
+        snapshot(shown.app, f"hub-nodes-{size[0]}x{size[1]}")
+
+
+async def test_many_hubs_leave_room_for_the_rest() -> None:
+    """This one, the oldest, and how many more there are."""
+    async with stage((80, 24)) as shown:
+        hubs = [node(f"hub-{number}/1", is_this=number == 20) for number in range(30)]
+        await shown.answer(100, 101, nodes=hubs)
+        text = await shown.text()
+        assert "hubs 30" in text
+        assert "▸ hub-20/1" in text
+        assert "  hub-0/1" in text
+        assert "and 28 more" in text
+        assert "GPU_METRICS_UPDATE" in text
+
+
+async def test_a_hub_that_is_alone_lists_none() -> None:
+    """It has a store of its own, and nothing to tell apart."""
+    async with stage() as shown:
+        await shown.answer(100, 101)
+        assert "hubs" not in await shown.text()
+
+
+async def test_why_the_store_is_away_is_said() -> None:
+    """In the hub's own words, made harmless; gone when the store is back."""
+    async with stage() as shown:
+        await shown.answer(100, 101)
+        away = StoreState(
+            up=False, reason="Redis at rack:6379 does not answer\x1b[2J", since=to_timestamp(NOW)
+        )
+        shown.connection.emit(MARKETPLACE_UPDATE, away)
+        text = await shown.text()
+        assert "The store is away: Redis at rack:6379 does not answer" in text
+        assert "\x1b" not in text
+        shown.connection.emit(MARKETPLACE_UPDATE, StoreState(up=True, since=to_timestamp(NOW + 9)))
+        assert "The store is away" not in await shown.text()
 
 
 async def test_a_hub_without_its_store_says_so() -> None:
@@ -183,5 +285,5 @@ async def test_the_span_of_the_graphs_changes_by_a_key() -> None:
 async def test_ascii_only_means_ascii() -> None:
     """With ``--ascii`` no cell is anything else."""
     async with stage(ascii_only=True) as shown:
-        await shown.answer(100, 101, 102)
+        await shown.answer(100, 101, 102, nodes=NODES)
         assert (await shown.text()).isascii()

@@ -145,7 +145,7 @@ class ConsoleScreen(Screen[None]):
     def _on_tick(self) -> None:
         app = self.console_app
         for bar in self.query(TopBar):
-            bar.show(app.standing(), simulated=app.is_simulated, clock=app.clock())
+            bar.show(app.standing(), warnings=app.warnings(), simulated=app.is_simulated, clock=app.clock())
         for banner in self.query(Banner):
             banner.show(app.trouble())
         with suppress(NoMatches):

@@ -7,7 +7,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
 from qubix_tui.client import ClientError, Refused
-from qubix_tui.console.format import format_age
+from qubix_tui.console.format import format_age, safe
 from qubix_tui.console.hub_watch import ASK_SECONDS, HubWatch
 from qubix_tui.console.screens.base import ConsoleScreen
 from qubix_tui.console.widgets.banner import Banner
@@ -121,6 +121,9 @@ class HubScreen(ConsoleScreen):
             return ""
         if self._refusal is not None:
             return self._refusal
+        store = self.console_app.books.store
+        if store.away_since is not None and store.reason is not None:
+            return f"The store is away: {safe(store.reason)}."
         if self.watch_of_hub.newest is None:
             return "Asking the hub how it does."
         return "" if age is None else f"These numbers are {format_age(age)} old: the hub is late to answer."

@@ -15,6 +15,7 @@ from qubix_tui.console.format import (
 )
 from qubix_tui.console.hub_watch import Flushes, HubWatch, Traffic
 from qubix_tui.console.widgets.graph import GrowingScale, Trace, axis_label
+from qubix_tui.console.widgets.hub_nodes import node_lines
 from qubix_tui.console.widgets.line_panel import Line, LinePanel
 from qubix_tui.console.widgets.tiles import GAP, MIN_HEIGHT, beside, cut, tiles, widen
 from qubix_tui.protocol.answers import HubStatistics
@@ -27,6 +28,10 @@ NUMBER_WIDTH: Final = 7
 
 GRAPHS_SHARE: Final = 0.5
 """Of the lines, where the tables are below."""
+
+NODES_SHARE: Final = 0.25
+LEAST_NODES: Final = 4
+"""Of the lines, and of them at least so many, are for the hubs of one store."""
 
 BETWEEN: Final = "   "
 
@@ -85,7 +90,11 @@ class HubPanel(LinePanel):
         if watch is None or span is None or watch.newest is None or not width:
             return []
         head = [*self._facts(watch.newest, width), *self._troubles(watch, watch.newest, width)]
-        head.append([self.text(("-" if self.ascii_only else "─") * width, "rule")])
+        rule = [self.text(("-" if self.ascii_only else "─") * width, "rule")]
+        head.append(rule)
+        most = max(LEAST_NODES, int(NODES_SHARE * (height - len(head))))
+        nodes = node_lines(self, watch.newest.nodes, watch.newest_at or span.end, width, most)
+        head += [*nodes, rule] if nodes else []
         room = height - len(head)
         traces = self._traces(watch, span)
         if width >= SIDE_WIDTH:

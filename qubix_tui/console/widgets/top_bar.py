@@ -19,23 +19,26 @@ class TopBar(LinePanel):
         self._view = view
         self._url = url
         self._standing = Words("", "label")
+        self._warnings: Sequence[str] = ()
         self._simulated = False
         self._clock = ""
 
-    def show(self, standing: Words, *, simulated: bool, clock: str) -> None:
+    def show(self, standing: Words, *, warnings: Sequence[str] = (), simulated: bool, clock: str) -> None:
         """Show how fresh the data is; drawn anew only where something changed.
 
         Args:
             standing: The words for it.
+            warnings: What else a person has to know of the hub: once, in fewer and fewer words.
             simulated: Whether any of it is made up.
             clock: The time of day.
         """
-        if (standing, simulated, clock) != (self._standing, self._simulated, self._clock):
-            self._standing, self._simulated, self._clock = standing, simulated, clock
+        shown = standing, warnings, simulated, clock
+        if shown != (self._standing, self._warnings, self._simulated, self._clock):
+            self._standing, self._warnings, self._simulated, self._clock = shown
             self.changed()
 
     def make_lines(self, width: int, height: int) -> Sequence[Line]:  # noqa: ARG002 - always one line
-        """Give the line; the address goes first where there is no room for all."""
+        """Give the line; where there is no room for all the address goes first, then words of warnings."""
         left = [self.text("QUBIX", "title"), self.text(f"  {self._view}", "label")]
         if self._simulated:
             left.append(self.text("  SIMULATED DATA" if width >= 60 else "  SIM", "warn"))
@@ -44,6 +47,11 @@ class TopBar(LinePanel):
             right.append(self.text(f"  {self._clock}", "label"))
         used = sum(cell_len(segment.text) for segment in [*left, *right])
         room = width - used - 4
+        if self._warnings:
+            fitting = (words for words in self._warnings if cell_len(words) <= room)
+            words = next(fitting, cut(self._warnings[-1], max(0, room)))
+            right.insert(0, self.text(f"{words}  ", "warn"))
+            room -= cell_len(words) + 2
         if room >= 12:
             right.insert(0, self.text(f"{cut(self._url, room)}  ", "label"))
         end = sum(cell_len(segment.text) for segment in right)
