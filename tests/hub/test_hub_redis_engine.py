@@ -1,6 +1,7 @@
 """The Redis engine's own promises to a hub that is alone: what it does while Redis is away, and after."""
 
 import asyncio
+import contextlib
 import random
 import re
 import shutil
@@ -15,7 +16,7 @@ from hypothesis import settings
 from hypothesis.stateful import rule
 
 from qubix_tui.hub.engine import redis_pipe
-from qubix_tui.hub.engine.base import Change, Conflict, EngineUnavailable, NewEvent, Precondition
+from qubix_tui.hub.engine.base import Change, Conflict, Engine, EngineUnavailable, NewEvent, Precondition
 from qubix_tui.hub.engine.redis import RedisEngine
 from tests.hub.engine_model import EngineMachine
 from tests.hub.manual_clock import ManualClock
@@ -51,9 +52,13 @@ async def append(engine: RedisEngine, channel: str, data: bytes = b"{}") -> int:
 
 async def back(engine: RedisEngine) -> None:
     """Wait until an engine has noticed that its Redis was away, and is back."""
-    await eventually(lambda: engine.available)
-    # One that is sent into the broken connection waits for the new one.
-    await engine.commit([], [], [])
+    async with asyncio.timeout(10):
+        while True:
+            # One that is sent into the broken connection waits for the new one.
+            with contextlib.suppress(EngineUnavailable):
+                await engine.commit([], [], [])
+                return
+            await asyncio.sleep(0.005)
 
 
 async def refusal(server: RedisServer) -> str:
@@ -364,7 +369,7 @@ async def test_one_commit_that_no_store_takes_does_not_touch_the_others(server: 
 
 
 class RedisMachine(EngineMachine):
-    """The model beside the Redis engine, which may be closed and opened again at any moment."""
+    """The model beside two hubs' engines on one store, either of which may be closed and opened again."""
 
     server: ClassVar[RedisServer]
     stores: ClassVar[int] = 0
@@ -374,6 +379,12 @@ class RedisMachine(EngineMachine):
         self.prefix = f"{type(self).__name__}-{self.stores}:"
         super().__init__()
         self.epoch = self.engine.epoch
+        self.other: Engine = self.make()
+        self.runner.run(self.other.open())
+
+    def teardown(self) -> None:
+        self.runner.run(self.other.close())
+        super().teardown()
 
     def make(self) -> RedisEngine:
         return RedisEngine(self.server.address, clock=self.clock, prefix=self.prefix, **self.bounds)
@@ -384,6 +395,12 @@ class RedisMachine(EngineMachine):
         self.engine = self.make()
         self.runner.run(self.engine.open())
         assert self.engine.epoch == self.epoch
+
+    @rule()
+    def turn_to_the_other(self) -> None:
+        position = self.engine.position
+        self.runner.run(eventually(lambda: self.other.position == position))
+        self.engine, self.other = self.other, self.engine
 
 
 class RoomyRedisMachine(RedisMachine):
