@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from qubix_tui.hub.engine import redis_join
+from qubix_tui.hub.engine import redis_join, redis_pipe
 from qubix_tui.hub.engine.base import EngineUnavailable
 from tests.hub.redis_hubs import Hub, hubs, opened, wired
 from tests.hub.wire import eventually
@@ -122,8 +122,12 @@ async def test_who_has_more_comes_before_anybody_writes(server: RedisServer) -> 
 
 
 @pytest.mark.usefixtures("_brisk")
-async def test_a_commit_that_was_in_doubt_happens_once_whoever_gives_it_back(server: RedisServer) -> None:
+async def test_a_commit_that_was_in_doubt_happens_once_whoever_gives_it_back(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The hub that made it had not heard of it yet; another one had, and writes it again."""
+    # A sign of life that is not answered would have it wait for that first.
+    monkeypatch.setattr(redis_pipe, "RENEW_SECONDS", 60.0)
     tail = Forgetful(server)
     async with wired(server, "wire") as wire:
         maker, other = Hub(wire.address), Hub(server.address)
@@ -131,6 +135,7 @@ async def test_a_commit_that_was_in_doubt_happens_once_whoever_gives_it_back(ser
             await maker.put("n", b"0", "x")
             tail.remember()
             await back(maker, other)
+            await maker.put("m", b"0")
             wire.mute()
             pending = asyncio.ensure_future(maker.put("n", b"1", "x"))
             await eventually(lambda: other.rows.get("n") == b"1")
@@ -176,6 +181,32 @@ async def test_histories_that_parted_end_all_hubs(server: RedisServer, written: 
         async with hubs(server, 1) as (again,):
             assert again.engine.epoch != epoch
             assert await again.engine.load("t") == {"a": b"1", "b": b"%d" % (written - 1)}
+
+
+@pytest.mark.usefixtures("_brisk")
+async def test_a_hub_that_began_in_what_was_lost_waits_for_those_that_have_it(server: RedisServer) -> None:
+    """It has not read what came before it began: they give it back, and all go on."""
+    tail = Forgetful(server)
+    async with wired(server, "old") as first, wired(server, "new") as second:
+        old, new = Hub(first.address), Hub(second.address)
+        async with opened(old):
+            tail.remember()
+            await back(old)
+            await old.put("a", b"1", "x")
+            async with opened(new):
+                await old.put("a", b"2", "x")
+                await eventually(lambda: new.rows.get("a") == b"2")
+                first.cut()
+                second.cut()
+                tail.lose()
+                server.start()
+                await second.mend()
+                await eventually(lambda: b"cmd=evalsha" in server.command("CLIENT", "LIST"))
+                await first.mend()
+                await eventually(lambda: at_work(new) and at_work(old))
+                assert await new.put("a", b"3", "x") == [3]
+                assert await old.engine.load("t") == {"a": b"3"}
+                assert new.engine.epoch == old.engine.epoch
 
 
 @pytest.mark.usefixtures("_brisk")

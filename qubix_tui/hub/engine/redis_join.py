@@ -116,15 +116,21 @@ async def resume(
         Lost: The hub has to start anew.
         EngineUnavailable: Redis refuses.
     """
-    words = cluster.term, server.run, int(server.keeps), cluster.told_at, secrets.token_hex(8)
-    known = applied.position, applied.mark, applied.journal.floor
+    loop = asyncio.get_running_loop()
+    patient_until = loop.time() + LEASE_SECONDS
     hold = round(HOLD_SECONDS * 1000)
-    call = link.call(node_scripts.RESUME, *cluster.arguments(), applied.floor, *words, hold, *known)
-    word, *rest = await link.ask(*call)
-    if word != b"resumed":
-        raise Lost(EMPTIED if word == b"lost" else UNKNOWN)
-    seq, wait = rest
-    return seq, wait / 1000
+    while True:
+        words = cluster.term, server.run, int(server.keeps), cluster.told_at, secrets.token_hex(8), hold
+        known = applied.position, applied.mark, applied.journal.floor, int(loop.time() < patient_until)
+        call = link.call(node_scripts.RESUME, *cluster.arguments(), applied.floor, *words, *known)
+        match await link.ask(*call):
+            case [b"resumed", seq, wait]:
+                return seq, wait / 1000
+            case [b"lost"]:
+                raise Lost(EMPTIED)
+            case [b"unknown"]:
+                raise Lost(UNKNOWN)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def shown(word: bytes) -> str:

@@ -124,10 +124,11 @@ RESUME: Final = (
 local prefix, node, who, words, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local ttl, floor, term, run, keeps = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local told, fresh, hold = tonumber(ARGV[11]), ARGV[12], tonumber(ARGV[13])
-local applied, mark, oldest = ARGV[14], ARGV[15], tonumber(ARGV[16])
+local applied, mark, oldest, patient = ARGV[14], ARGV[15], tonumber(ARGV[16]), ARGV[17]
 local meta = prefix .. 'meta'
 local found = redis.call('HMGET', meta, 'term', 'seq', 'last', 'run', 'held')
 if found[1] ~= term then return {'lost'} end
+if tonumber(found[2]) < oldest and patient == '1' and others(prefix, node) > 0 then return {'wait'} end
 if tonumber(found[2]) < oldest or (found[2] == applied and found[3] ~= mark) then
   redis.call('HSET', meta, 'epoch', fresh, 'term', fresh)
   return {'lost'}
@@ -157,10 +158,11 @@ return {'resumed', tonumber(found[2]), left}
 ARGV: those of `JOIN` as far as the number of the hub's oldest commit without a result; term, the server's run
 id, whether a server that was restarted has kept everything; when Redis last heard the hub (ms); a name for a
 history whose end is lost; how long (ms) commits then wait for what other hubs have; the commit that the hub
-has applied last, and its mark; the oldest that Redis must have.
+has applied last, and its mark; the oldest that Redis must have; whether the hub waits for others, which may
+have what comes before that.
 
-Gives ``resumed`` with the last commit that Redis has, and how long (ms) no commit may be sent; ``lost`` or
-``unknown`` for a hub that has to start anew.
+Gives ``resumed`` with the last commit that Redis has, and how long (ms) no commit may be sent; ``wait``;
+``lost`` or ``unknown`` for a hub that has to start anew.
 """
 
 RENEW: Final = (
