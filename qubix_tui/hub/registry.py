@@ -95,8 +95,7 @@ class Registry(Roster):
 
         None where there are no others, or it has a new connection meanwhile.
         """
-        here = self._cluster.node
-        if here is None or entry.session_open or entry.stored.node != here:
+        if not self._has_left(entry):
             return None
         record = entry.record()
         return make_outcome(msgspec.structs.replace(entry.stored, provider=record, node=None), ())
@@ -171,9 +170,16 @@ class Registry(Roster):
         return self._removal(entry)
 
     def overdue(self) -> list[Entry]:
-        """Give the providers whose silence has changed their state; `refresh` decides each."""
+        """Give the providers whose state has changed by silence, or by an end that could not be stored.
+
+        `refresh` decides each.
+        """
         now = self._clock.monotonic()
-        return [entry for entry in self._entries.values() if self._has_gone(entry, now)]
+        return [
+            entry
+            for entry in self
+            if self._has_gone(entry, now) or (entry.state.is_online and self._has_left(entry))
+        ]
 
     def refresh(self, entry: Entry) -> Outcome | None:
         """Decide what a provider's silence, or a word from it after a silence, makes of its state.
@@ -191,7 +197,9 @@ class Registry(Roster):
             if not entry.state.is_online:
                 return None
             return self._to_state(entry, ProviderState.UNREACHABLE, f"no word for {UNREACHABLE_SECONDS:.0f}s")
-        if entry.state.is_online or not entry.session_open:
+        if not entry.session_open:
+            return self.left(entry)
+        if entry.state.is_online:
             return None
         return self._to_state(entry, online_state(entry.stored), entry.stored.reason)
 
@@ -210,6 +218,11 @@ class Registry(Roster):
             return False
         limit = UNREACHABLE_SECONDS if entry.state.is_online else OFFLINE_SECONDS
         return self._silence(entry, now) >= limit and self.looks_after(entry)
+
+    def _has_left(self, entry: Entry) -> bool:
+        """Whether others take a provider's connection for open that has ended here."""
+        here = self._cluster.node
+        return here is not None and not entry.session_open and entry.stored.node == here
 
     def _check_duplicate(self, entry: Entry, request: Register) -> None:
         if entry.stored.instance == request.instance:

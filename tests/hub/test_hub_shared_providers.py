@@ -139,6 +139,21 @@ async def test_another_agent_with_its_identity_is_refused_at_any_hub(hubs: Hubs)
     assert (await second.register("w1", name="rig", instance="i2"))["type"] == "registered"
 
 
+async def test_an_end_that_could_not_be_stored_is_told_later(hubs: Hubs) -> None:
+    """A hub whose store is away when a connection ends says so with a later sweep: no agent is locked out."""
+    first = await hubs.agent("a")
+    await first.register("w1", name="rig")
+    hubs.engines["a"].away = True
+    first.socket.transport.abort()
+    there = next(iter(hubs.hubs["a"].hub.services.providers.registry))
+    await eventually(lambda: not there.session_open)
+    second = await hubs.agent("b")
+    assert (await second.register("w1", name="rig", instance="i2"))["data"]["code"] == "conflict"
+    hubs.engines["a"].away = False
+    await hubs.sweep("a")
+    assert (await second.register("w1", name="rig", instance="i2"))["type"] == "registered"
+
+
 async def test_two_hubs_that_decide_at_once_do_it_one_after_the_other(hubs: Hubs) -> None:
     """The one that the store takes second decides anew: no session number is given twice."""
     first, second = await hubs.agent("a"), await hubs.agent("b")
