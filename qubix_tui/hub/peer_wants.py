@@ -204,6 +204,12 @@ class ForeignWants:
                 old = [provider_id for provider_id, said in wishes.providers.items() if said <= long_ago]
                 self._drop(node, wishes, old)
 
+    def excuse(self, now: float) -> None:
+        """This hub was held up until now: what others said meanwhile is yet to be read."""
+        for wishes in self._wishes.values():
+            wishes.said = now
+            wishes.providers = dict.fromkeys(wishes.providers, now)
+
     def forget(self, node: str) -> None:
         """Forget all that a hub wanted."""
         wishes = self._wishes.pop(node, None)

@@ -42,6 +42,9 @@ from qubix_tui.protocol import channels, events
 ROUND_SECONDS: Final = HEARD_SECONDS
 """How often it looks at what is new."""
 
+STALL_SECONDS: Final = 2.0
+"""A round that comes so long after the last was held up with the whole hub."""
+
 EXPIRY_SECONDS: Final = 1.0
 """How often it looks at what others have not said for long."""
 
@@ -100,7 +103,7 @@ class Peers:
         self._questions = Questions(self.recall, self._send)
         self._feed = HeadlineFeed(registry, cluster, clock, self._foreign.hears_marketplace, self._send)
         self._own: OwnWants | None = None
-        self._renewed_at = self._expired_at = float("-inf")
+        self._renewed_at = self._expired_at = self._round_at = float("-inf")
         self._awake = asyncio.Event()
         self._rounds: asyncio.Task[None] | None = None
         self._warned: set[str] = set()
@@ -236,6 +239,9 @@ class Peers:
         if own is None:
             return
         now = self._clock.monotonic()
+        if now - self._round_at >= STALL_SECONDS:
+            self._foreign.excuse(now)
+        self._round_at = now
         if now - self._expired_at >= EXPIRY_SECONDS:
             self._expired_at = now
             self._foreign.expire(now, [node.id for node in self._cluster.nodes])

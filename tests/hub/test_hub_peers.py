@@ -12,6 +12,7 @@ from qubix_tui.hub import peer_questions
 from qubix_tui.hub.peers import Peers
 from qubix_tui.protocol.tokens import Role, new_token
 from qubix_tui.protocol.types import from_timestamp
+from tests.hub.manual_clock import ManualClock
 from tests.hub.shared_store import SharedEngine, SharedStore
 from tests.hub.wire import Client, Message, Running, eventually, running
 
@@ -292,6 +293,24 @@ async def test_a_hub_that_starts_later_is_told_at_once_and_one_that_ends_is_forg
         assert (await headline(client, 1))["providerId"] == provider_id
         await hubs.wanted("b", provider_id, {"d"})
     await hubs.wanted("b", provider_id, set())
+
+
+async def test_a_hub_that_was_held_up_forgets_nothing_for_it() -> None:
+    """What others have said meanwhile is yet to be read."""
+    clock, store = ManualClock(), SharedStore()
+    engines = {name: SharedEngine(store, name) for name in "ab"}
+    async with running(engine=engines["a"], clock=clock) as a, running(engine=engines["b"], clock=clock) as b:
+        hubs = Hubs(store, {"a": a, "b": b})
+        await hubs.viewer("a", "provider:*")
+        await hubs.wanted("b", "any", {"a"})
+        _silence(store, "a", to="b")
+        clock.advance(60)
+        await hubs.peers("b").round()
+        assert set(hubs.peers("b").wanting("any")) == {"a"}
+        for _ in range(10):
+            clock.advance(1)
+            await hubs.peers("b").round()
+        assert not hubs.peers("b").wanting("any")
 
 
 async def test_a_hub_alone_talks_to_nobody() -> None:
