@@ -1,4 +1,4 @@
-"""What `/metrics` shows of a store that several hubs may share."""
+"""What `/metrics` shows of a store that several hubs may share, and of what they say beside it."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,6 +6,7 @@ import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
 from qubix_tui.hub.engine.base import Engine
+from qubix_tui.hub.peers import Traffic
 
 
 class SharedStore(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,9 +21,11 @@ class SharedStore(msgspec.Struct, frozen=True, kw_only=True):
     reconnects: int
     scripts: Mapping[str, tuple[int, float]]
     """What was asked of it, by kind: how often, and how many seconds that took together."""
+    messages: Mapping[str, tuple[int, int]]
+    """What this hub has sent to others and received from them: messages, and their bytes."""
 
 
-def look_at(engine: Engine) -> SharedStore | None:
+def look_at(engine: Engine, traffic: Traffic) -> SharedStore | None:
     """Note how a store is that several hubs may share; None where this hub has one of its own."""
     telemetry, is_there = engine.telemetry, engine.available
     if engine.cluster.node is None:
@@ -33,6 +36,10 @@ def look_at(engine: Engine) -> SharedStore | None:
         clock_skew=telemetry.clock_skew if is_there else None,
         reconnects=telemetry.reconnects,
         scripts={kind: (calls.count, calls.seconds) for kind, calls in telemetry.calls.items()},
+        messages={
+            "sent": (traffic.messages_sent, traffic.bytes_sent),
+            "received": (traffic.messages_received, traffic.bytes_received),
+        },
     )
 
 
@@ -60,3 +67,14 @@ def store_families(store: SharedStore) -> Iterator[Metric]:
     for kind, (count, seconds) in sorted(store.scripts.items()):
         scripts.add_metric([kind], count_value=count, sum_value=seconds)
     yield scripts
+    messages = CounterMetricFamily(
+        "qubix_peer_messages",
+        "Samples, headlines and the like, between this hub and others.",
+        labels=["direction"],
+    )
+    size = CounterMetricFamily("qubix_peer_bytes", "The bytes of these messages.", labels=["direction"])
+    for direction, (count, length) in store.messages.items():
+        messages.add_metric([direction], count)
+        size.add_metric([direction], length)
+    yield messages
+    yield size

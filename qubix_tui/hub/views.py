@@ -49,7 +49,7 @@ class Views:
             self.services.clock.time(),
             ready=self.ready,
             stores=self.services.publisher.stores,
-            shared_store=look_at(self.services.engine),
+            shared_store=look_at(self.services.engine, self.services.providers.peers.traffic),
             connections=stats.clients,
             subscriptions=sum(count for _, count in stats.subscriptions),
             queue_age=self.services.jobs.book.queue_age(),

@@ -3,9 +3,14 @@
 import pytest
 
 from qubix_tui.hub.engine.memory import MemoryEngine
+from qubix_tui.hub.peers import Traffic
 from qubix_tui.hub.store_metrics import look_at
 from tests.hub.scrapes import Fleet
 from tests.hub.shared_store import SharedEngine, SharedStore
+
+TRAFFIC = Traffic()
+TRAFFIC.messages_sent, TRAFFIC.bytes_sent = 5, 600
+TRAFFIC.messages_received, TRAFFIC.bytes_received = 7, 800
 
 
 @pytest.fixture
@@ -23,7 +28,7 @@ async def engine() -> SharedEngine:
 async def test_what_a_hub_has_measured_of_its_store(engine: SharedEngine) -> None:
     """How far it is behind, clocks, reconnects, hubs that are alive, and how long scripts took."""
     fleet = Fleet()
-    fleet.shared_store = look_at(engine)
+    fleet.shared_store = look_at(engine, TRAFFIC)
     script = (("script", "commit"),)
     assert {key: value for key, value in fleet.scrape().items() if key[0].startswith("qubix_engine")} == {
         ("qubix_engine_nodes", ()): 2,
@@ -35,11 +40,24 @@ async def test_what_a_hub_has_measured_of_its_store(engine: SharedEngine) -> Non
     }
 
 
+async def test_what_hubs_say_beside_the_store_is_counted(engine: SharedEngine) -> None:
+    """Messages and bytes, those sent and those received."""
+    fleet = Fleet()
+    fleet.shared_store = look_at(engine, TRAFFIC)
+    sent, received = (("direction", "sent"),), (("direction", "received"),)
+    assert {key: value for key, value in fleet.scrape().items() if key[0].startswith("qubix_peer")} == {
+        ("qubix_peer_messages_total", sent): 5,
+        ("qubix_peer_messages_total", received): 7,
+        ("qubix_peer_bytes_total", sent): 600,
+        ("qubix_peer_bytes_total", received): 800,
+    }
+
+
 async def test_a_store_that_is_away_has_no_lag(engine: SharedEngine) -> None:
     """What is not known is left out; counters go on."""
     engine.away = True
     fleet = Fleet()
-    fleet.shared_store = look_at(engine)
+    fleet.shared_store = look_at(engine, TRAFFIC)
     names = set(fleet.named("qubix_engine"))
     assert "qubix_engine_reconnects_total" in names
     assert not names & {"qubix_engine_lag_seconds", "qubix_engine_clock_skew_seconds"}
@@ -50,5 +68,5 @@ async def test_a_hub_with_a_store_of_its_own_shows_none() -> None:
     engine = MemoryEngine()
     await engine.open()
     fleet = Fleet()
-    fleet.shared_store = look_at(engine)
-    assert fleet.named("qubix_engine") == {}
+    fleet.shared_store = look_at(engine, TRAFFIC)
+    assert fleet.named("qubix_engine") == fleet.named("qubix_peer") == {}
