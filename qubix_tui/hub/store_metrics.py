@@ -12,10 +12,10 @@ from qubix_tui.hub.peers import Traffic
 class SharedStore(msgspec.Struct, frozen=True, kw_only=True):
     """A store that several hubs may share, as one of them sees it."""
 
-    nodes: int
-    """Hubs that are alive."""
+    nodes: int | None
+    """Hubs that are alive; None while the store is away."""
     lag: float | None
-    """Seconds that it is behind; None while the store is away."""
+    """Seconds that this one is behind; likewise."""
     clock_skew: float | None
     """Seconds that the store's clock is ahead of this machine's; likewise."""
     reconnects: int
@@ -31,7 +31,7 @@ def look_at(engine: Engine, traffic: Traffic) -> SharedStore | None:
     if engine.cluster.node is None:
         return None
     return SharedStore(
-        nodes=len(engine.cluster.nodes),
+        nodes=len(engine.cluster.nodes) if is_there else None,
         lag=telemetry.lag if is_there else None,
         clock_skew=telemetry.clock_skew if is_there else None,
         reconnects=telemetry.reconnects,
@@ -45,7 +45,8 @@ def look_at(engine: Engine, traffic: Traffic) -> SharedStore | None:
 
 def store_families(store: SharedStore) -> Iterator[Metric]:
     """Give what Prometheus is shown of it."""
-    yield GaugeMetricFamily("qubix_engine_nodes", "Hubs on the store that are alive.", store.nodes)
+    if store.nodes is not None:
+        yield GaugeMetricFamily("qubix_engine_nodes", "Hubs on the store that are alive.", store.nodes)
     if store.lag is not None:
         yield GaugeMetricFamily(
             "qubix_engine_lag_seconds", "How long after the store this hub knew of a change.", store.lag
