@@ -140,7 +140,7 @@ class HubNode(Wire, frozen=True, kw_only=True):
     connections: Count
     """Open there, those that still shake hands included."""
     providers: Count
-    """That it looks after: those that registered there."""
+    """That publish over a connection to it."""
     received_per_second: Amount | None = None
     """Messages from its clients, as a mean of the last seconds; null before there is one."""
     sent_per_second: Amount | None = None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from qubix_tui.hub.engine.redis import RedisEngine
+from qubix_tui.protocol.tokens import Role
 from tests.hub.wire import Running, eventually, running
 from tests.redis_server import RedisServer, redis_server
 
@@ -78,3 +79,31 @@ async def test_a_registration_that_redis_was_frozen_over_is_answered_when_it_goe
         await eventually(lambda: hub.hub.ready)
         heard = [message["type"] for message in await watcher.heard()]
         assert heard.count("PROVIDER_REGISTERED") == 1
+
+
+async def test_tokens_and_codes_are_those_of_all_hubs_on_a_redis(server: RedisServer) -> None:
+    """A token works at all until it is revoked at any; of two that use a code at once one gets its token."""
+    async with (
+        running(engine=RedisEngine(server.address)) as here,
+        running(engine=RedisEngine(server.address)) as there,
+        await here.client(Role.OPERATOR) as operator,
+        await here.client() as first,
+        await there.client() as second,
+    ):
+        issued = (await operator.ask("token:issue", {"role": "viewer"}))["data"]
+        code = (await operator.ask("enroll:new", {"name": "rig"}))["data"]["code"]
+        known = there.access.tokens
+        await eventually(lambda: known.get(issued["tokenId"]))
+        async with await there.client(token=issued["token"]) as viewer:
+            await operator.ask("token:revoke", {"tokenId": issued["tokenId"]})
+            assert await viewer.closed() == (4003, "the token was revoked")
+        answers = await asyncio.gather(
+            first.ask("enroll", {"code": code, "workerId": "w1"}),
+            second.ask("enroll", {"code": code, "workerId": "w1"}),
+        )
+        refused, enrolled = sorted(answers, key=lambda answer: answer["type"] == "enrolled")
+        assert (refused["type"], enrolled["type"]) == ("error", "enrolled")
+        assert "used already" in refused["data"]["message"]
+        await eventually(lambda: known.owner(enrolled["data"]["providerId"]))
+        async with await there.client(token=enrolled["data"]["token"]) as agent:
+            assert (await agent.register("w1"))["data"]["providerId"] == enrolled["data"]["providerId"]
