@@ -128,7 +128,7 @@ class Supervisor:
 
     def _next_moment(self) -> float | None:
         if self._ends:
-            return None if self._is_alone() else self._kill_at
+            return 0.0 if self._is_alone() else self._kill_at
         moments = (worker.attendance.next_moment() for worker in self._workers)
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -138,7 +138,8 @@ class Supervisor:
                 self._kill_the_rest()
             return
         for worker in self._workers:
-            self._look_after(worker, now)
+            if not self._ends:
+                self._look_after(worker, now)
 
     def _look_after(self, worker: _Worker, now: float) -> None:
         attendance = worker.attendance

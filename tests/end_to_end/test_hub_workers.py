@@ -118,7 +118,7 @@ def test_workers_are_one_hub_and_outlive_one_another(options: list[str], tmp_pat
 
 def test_a_supervisor_hears_of_all_and_one_that_hangs_is_replaced(options: list[str], tmp_path: Path) -> None:
     """READY once all serve, WATCHDOG while they live; who hangs is killed, and the other one serves on."""
-    with supervised(tmp_path, *options, WATCHDOG_USEC="600000") as (process, url, supervisor):
+    with supervised(tmp_path, *options, WATCHDOG_USEC="1000000") as (process, url, supervisor):
         assert supervisor.next("READY") == {"READY": "1", "STATUS": f"listening on {url}, 2 of 2 workers"}
         assert supervisor.next("WATCHDOG") == {"WATCHDOG": "1"}
         hung = workers(process)[1]
