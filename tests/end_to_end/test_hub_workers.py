@@ -222,3 +222,20 @@ def test_ctrl_c_is_one_signal(options: list[str], tmp_path: Path) -> None:
             screen.wait_for("1 clients are connected")
         assert screen.wait_end() == 0
         assert "told to end again" not in screen.text
+
+
+def test_a_closed_terminal_ends_all(options: list[str], tmp_path: Path) -> None:
+    """SIGHUP reloads while the terminal is open, and ends workers and supervisor once it is closed."""
+    supervisor = Supervisor(tmp_path / "notify")
+    command = ["qubix", "hub", "--port", "0", *options]
+    with (
+        contextlib.closing(supervisor),
+        terminal(command, tmp_path, NOTIFY_SOCKET=supervisor.address) as screen,
+    ):
+        supervisor.next("READY")
+        screen.child.kill(signal.SIGHUP)
+        supervisor.next("RELOADING")
+        supervisor.next("READY")
+        screen.hang_up()
+        supervisor.next("STOPPING")
+        wait_for(lambda: no_process_left(tmp_path), "the hub to end")
