@@ -108,14 +108,14 @@ async def _recover(session: Conversation, request: Request, channel: str, option
     services = session.services
     if options.since is not None and options.since > services.publisher.published(channel):
         # It comes from a hub that was ahead of this one: what it has already must not come again.
-        await _replay(services, channel, options)
+        await _replay(services, channel, options, 0)
     was_subscribed = channel in session.subscriber.channels
     services.fanout.subscribe(session.subscriber, channel)
     slot = session.reserve()
     upto = services.publisher.published(channel)
     frames: Iterator[bytes] = iter(())
     try:
-        replay = await _replay(services, channel, options)
+        replay = await _replay(services, channel, options, upto)
         reply = _subscribed(session, request, channel, offset=upto, recovered=replay.complete)
         rest: Iterator[bytes] = iter(())
         missed = (
@@ -140,10 +140,13 @@ async def _recover(session: Conversation, request: Request, channel: str, option
     _set_digest(session, channel, options)
 
 
-async def _replay(services: Services, channel: str, options: SubscribeOptions) -> Replay:
+async def _replay(services: Services, channel: str, options: SubscribeOptions, upto: int) -> Replay:
+    """Give what a client missed up to an offset. Who missed nothing is answered without the store."""
     assert options.since is not None
     if options.since and options.epoch != services.engine.epoch:
         return Replay(events=[], complete=False)
+    if options.since and options.since == upto:
+        return Replay(events=[], complete=True)
     return await services.engine.replay(channel, options.since, limit=REPLAY_LIMIT)
 
 

@@ -120,3 +120,19 @@ async def test_in_ordinary_times_nothing_is_said(hub: Running, engine: Shaky) ->
     async with await hub.client() as late:
         await late.send("subscribe:marketplace", {"snapshot": True})
         assert kinds(await late.heard()) == ["subscribed", "snapshot"]
+
+
+async def test_who_missed_nothing_comes_back_while_the_store_is_away(hub: Running, engine: Shaky) -> None:
+    """It is not asked for what is known here; who did miss something is refused, and can't be told less."""
+    async with await hub.client() as viewer, await hub.agent() as agent:
+        await viewer.subscribe("marketplace")
+        await agent.register("w1", name="rig")
+        await agent.ask("provider:status", {"paused": True})
+        offset = (await viewer.until("PROVIDER_STATUS_CHANGED"))["offset"]
+        await gone(hub, engine)
+        members = {"epoch": engine.epoch, "digest": 1}
+        async with await hub.client() as client:
+            back = await client.ask("subscribe:marketplace", {"since": offset, **members})
+            assert (back["type"], back["data"]["recovered"]) == ("subscribed", True)
+            missed = await client.ask("subscribe:marketplace", {"since": offset - 1, **members})
+            assert missed["data"]["code"] == "unavailable"
