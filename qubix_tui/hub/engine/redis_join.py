@@ -19,8 +19,11 @@ from qubix_tui.protocol.checks import printable
 POLL_SECONDS: Final = 0.2
 """How often somebody who waits for a store looks at it."""
 
-HOLD_SECONDS: Final = 1.0
-"""How long commits wait, on a Redis that may have lost its end, for the hub that has the most of that."""
+HOLD_SECONDS: Final = 2.0
+"""How long commits wait at most, on a Redis that may have lost its end, until all hubs are back with theirs.
+
+One that finds out a second later than others, and tries to connect for another, is not too late.
+"""
 
 _MOVES: Final = {
     scripts.MOVING: "is half of a move that was cut short: run qubix hub move again",
@@ -77,7 +80,7 @@ async def join(link: RedisLink, server: Server, cluster: RedisCluster, applied: 
         call = link.call(node_scripts.JOIN, *cluster.arguments(), applied.floor, *words)
         reply = await link.ask(*call)
         match reply:
-            case [b"joined", [epoch, term, seq, mark, forgotten, _], now, wait]:
+            case [b"joined", [epoch, term, seq, mark, forgotten], now, wait]:
                 cluster.told_at = now
                 return Joined(
                     epoch.decode(), term.decode(), int(seq), mark.decode(), int(forgotten), wait / 1000

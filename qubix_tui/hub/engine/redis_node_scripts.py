@@ -5,6 +5,7 @@ The keys, behind the prefix:
 - ``nodes``, a sorted set: until when (ms) each hub counts as alive. Who is gone stays for a minute.
 - ``nodes:joined``, a sorted set: in which order they came.
 - ``nodes:words`` and ``nodes:who``, hashes: what each tells of itself; which process it is, for people.
+- ``nodes:run``, a hash: the life of the server that each has given back to what the one before had lost.
 - ``lease``: the move that has the store; it runs out.
 - in ``meta``: ``joins`` (how many hubs there were), ``heard`` (when one of them was heard last, ms), ``held``
   (until when commits wait for what Redis has lost, ms).
@@ -21,12 +22,18 @@ local function clock()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local function others(prefix, node)
+-- Whether there are others that have not given back yet what they have.
+local function awaits(prefix, node, run)
   local heard = redis.call('HGET', prefix .. 'meta', 'heard') or '0'
-  local alive = redis.call('ZRANGEBYSCORE', prefix .. 'nodes', '(' .. heard, '+inf')
-  local count = 0
-  for _, id in ipairs(alive) do if id ~= node then count = count + 1 end end
-  return count
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'nodes', '(' .. heard, '+inf')) do
+    if id ~= node and redis.call('HGET', prefix .. 'nodes:run', id) ~= run then return true end
+  end
+  return false
+end
+
+local function wait(prefix, node, run, now)
+  local left = tonumber(redis.call('HGET', prefix .. 'meta', 'held') or 0) - now
+  return left > 0 and awaits(prefix, node, run) and left or 0
 end
 
 -- While nobody could be heard no lease ran.
@@ -46,6 +53,7 @@ local function remove(prefix, id)
   redis.call('ZREM', prefix .. 'nodes:joined', id)
   redis.call('HDEL', prefix .. 'nodes:words', id)
   redis.call('HDEL', prefix .. 'nodes:who', id)
+  redis.call('HDEL', prefix .. 'nodes:run', id)
 end
 
 local function enrol(prefix, node, who, words, now, lease)
@@ -95,16 +103,17 @@ if not known then
     'seq', '0', 'last', '', 'first', '1', 'bytes', '0')
 elseif redis.call('HGET', meta, 'run') ~= run then
   if keeps ~= '1' then
-    if patient == '1' and others(prefix, node) > 0 then return {'wait'} end
+    if patient == '1' and awaits(prefix, node, run) then return {'wait'} end
     redis.call('HSET', meta, 'epoch', fresh, 'term', fresh)
   end
   redis.call('HSET', meta, 'run', run)
 end
 redis.call('HSET', meta, 'heard', text(now))
 enrol(prefix, node, who, words, now, lease)
+redis.call('HSET', prefix .. 'nodes:run', node, run)
 remember(prefix, node, floor, ttl)
-local found = redis.call('HMGET', meta, 'epoch', 'term', 'seq', 'last', 'forgotten', 'held')
-return {'joined', found, now, math.max(0, tonumber(found[6] or 0) - now)}
+local found = redis.call('HMGET', meta, 'epoch', 'term', 'seq', 'last', 'forgotten')
+return {'joined', found, now, wait(prefix, node, run, now)}
 """
 )
 """A hub begins.
@@ -126,23 +135,20 @@ local ttl, floor, term, run, keeps = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10
 local told, fresh, hold = tonumber(ARGV[11]), ARGV[12], tonumber(ARGV[13])
 local applied, mark, oldest, patient = ARGV[14], ARGV[15], tonumber(ARGV[16]), ARGV[17]
 local meta = prefix .. 'meta'
-local found = redis.call('HMGET', meta, 'term', 'seq', 'last', 'run', 'held')
+local found = redis.call('HMGET', meta, 'term', 'seq', 'last', 'run')
 if found[1] ~= term then return {'lost'} end
-if tonumber(found[2]) < oldest and patient == '1' and others(prefix, node) > 0 then return {'wait'} end
-if tonumber(found[2]) < oldest or (found[2] == applied and found[3] ~= mark) then
+local seq = tonumber(found[2])
+if seq < oldest and patient == '1' and awaits(prefix, node, run) then return {'wait'} end
+if seq < oldest or (found[2] == applied and found[3] ~= mark) then
   redis.call('HSET', meta, 'epoch', fresh, 'term', fresh)
   return {'lost'}
 end
-local now, left = clock(), 0
+local now = clock()
 if found[4] ~= run then
-  if keeps ~= '1' and others(prefix, node) > 0 then
-    left = hold
-    redis.call('HSET', meta, 'held', text(now + hold))
-  end
   redis.call('HSET', meta, 'run', run)
-else
-  left = math.max(0, tonumber(found[5] or 0) - now)
+  if keeps ~= '1' then redis.call('HSET', meta, 'held', text(now + hold)) end
 end
+if tonumber(applied) <= seq then redis.call('HSET', prefix .. 'nodes:run', node, run) end
 if redis.call('EXISTS', prefix .. 'results:' .. node) == 0 then
   -- It joined in what Redis has lost; else it was away for longer than its results are kept.
   if now - told >= tonumber(ttl) then return {'unknown'} end
@@ -150,16 +156,16 @@ if redis.call('EXISTS', prefix .. 'results:' .. node) == 0 then
 end
 hear(prefix, now)
 enrol(prefix, node, who, words, now, lease)
-return {'resumed', tonumber(found[2]), left}
+return {'resumed', seq, wait(prefix, node, run, now)}
 """
 )
 """A hub is back over a new connection.
 
 ARGV: those of `JOIN` as far as the number of the hub's oldest commit without a result; term, the server's run
 id, whether a server that was restarted has kept everything; when Redis last heard the hub (ms); a name for a
-history whose end is lost; how long (ms) commits then wait for what other hubs have; the commit that the hub
-has applied last, and its mark; the oldest that Redis must have; whether the hub waits for others, which may
-have what comes before that.
+history whose end is lost; how long (ms) commits then wait at most for what other hubs have; the commit that
+the hub has applied last, and its mark; the oldest that Redis must have; whether the hub waits for others,
+which may have what comes before that.
 
 Gives ``resumed`` with the last commit that Redis has, and how long (ms) no commit may be sent; ``wait``;
 ``lost`` or ``unknown`` for a hub that has to start anew.

@@ -18,7 +18,7 @@ from qubix_tui.hub.engine.redis_address import RedisAddress
 from qubix_tui.hub.engine.redis_cluster import RedisCluster
 from qubix_tui.hub.engine.redis_commits import EMPTIED, Applied, Lost, Parted
 from qubix_tui.hub.engine.redis_feed import Feed
-from qubix_tui.hub.engine.redis_join import join, resume
+from qubix_tui.hub.engine.redis_join import POLL_SECONDS, join, resume
 from qubix_tui.hub.engine.redis_link import ANSWER_SECONDS, RedisLink, Server
 from qubix_tui.hub.engine.redis_log import Entry
 from qubix_tui.hub.engine.redis_pipe import KINDS, NOT_OPEN, Bounds, RedisPipe
@@ -170,7 +170,7 @@ class RedisSession:
             self._pipe.trouble = (
                 f"Redis at {self._address} is back, and waits for what other hubs have: try again"
             )
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(min(seconds, POLL_SECONDS))
             _, seconds = await resume(link, server, self._cluster, self._applied)
 
     # At work, away, and back
