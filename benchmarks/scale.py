@@ -5,6 +5,9 @@ hub to hub past the store, and of states, which are stored, and of which every h
 ``qubix hub`` as it is installed; they and the Redis share core 0, the fleet and its audience (``whole.c``)
 have core 1. Agents and consoles are spread over the hubs; a client that follows one provider is always at
 another hub than that provider, where there is one.
+
+A third table says what each part of that costs, from pairs of runs that differ by it: the constants with
+which docs/scaling.md reckons how many hubs a larger fleet takes.
 """
 
 import argparse
@@ -33,6 +36,11 @@ MOST_ADDED_MILLISECONDS = 25.0
 
 SAMPLES = Fleet(agents=3_000, consoles=6, watchers=300)
 STATES = Fleet(agents=300, consoles=6, watchers=150, states=True)
+
+AGENTS = Fleet(agents=3_000, consoles=0, watchers=0, apart=True)
+AGENTS_SHOWN = Fleet(agents=3_000, consoles=1, watchers=0, apart=True)
+NEXT_TO_NONE = Fleet(agents=1, consoles=0, watchers=0, apart=True)
+CHANGES = Fleet(agents=300, consoles=0, watchers=0, apart=True, states=True)
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,38 @@ def _watch(processes: Sequence[Process], redis: psutil.Process, seconds: int) ->
     return [(now - then) / passed for then, now in zip(before, read(), strict=True)]
 
 
+def parts(seconds: int, program: str) -> Iterator[tuple[str, float]]:
+    """Give what each part of the work costs, in microseconds of a processor.
+
+    Every sample and every change of these runs comes to the first hub; a console, where there is one, is at
+    the last.
+    """
+
+    def each(share: float, fleet: Fleet) -> float:
+        return share / fleet.agents * 1e6
+
+    alone = measure(AGENTS, 1, seconds, program)
+    shown = measure(AGENTS_SHOWN, 2, seconds, program)
+    idle = measure(NEXT_TO_NONE, 2, seconds, program)
+    changes = measure(CHANGES, 2, seconds, program)
+    yield "a sample, at the hub of its provider", each(alone.hubs[0], AGENTS)
+    yield (
+        "its headline for another hub, where that shows the fleet",
+        each(shown.hubs[0] - alone.hubs[0], AGENTS),
+    )
+    yield (
+        "a headline of another hub, in the digest of one console",
+        each(shown.hubs[1] - idle.hubs[1], AGENTS),
+    )
+    yield (
+        "a change (a row, two events), at the hub that makes it",
+        each(changes.hubs[0] - idle.hubs[0], CHANGES),
+    )
+    yield "a change, at each other hub", each(changes.hubs[1] - idle.hubs[1], CHANGES)
+    yield "a change, at the Redis", each(changes.redis - idle.redis, CHANGES)
+    yield "an idle hub among two, each second", idle.hubs[1] * 1e6
+
+
 def line(outcome: Outcome) -> str:
     """Give an outcome's line of the table."""
     each = " + ".join(f"{share:.1%}" for share in outcome.hubs)
@@ -162,6 +202,9 @@ def main() -> None:
             added = outcome.delivery_ms[1] - first.delivery_ms[1]
             if added > MOST_ADDED_MILLISECONDS or outcome.missing:
                 late.append(f"{what}, {count} hubs: {added:.1f} ms added at the 99th percentile")
+    print("\n| what it costs | µs |\n|---|---|")
+    for what, cost in parts(options.seconds, program):
+        print(f"| {what} | {cost:,.0f} |", flush=True)
     print("\n" + ("\n".join(f"NOT REACHED: {what}" for what in late) or "all reached"))
     if options.json:
         options.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2) + "\n")

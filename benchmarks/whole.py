@@ -76,6 +76,8 @@ class Fleet:
     """Samples are the machines' own, 2.2 KB on average, in place of small ones."""
     states: bool = False
     """Each agent changes its state once a second, in place of samples: an event that is stored."""
+    apart: bool = False
+    """All agents are at the first hub, and everybody else is at the last, not all spread over them."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,8 @@ def write_fleet(path: Path, fleet: Fleet, ports: Sequence[int], token: str) -> f
     size, machines = 0, []
     with path.open("wb") as file:
 
-        def client(number: int, says: bytes, repeats: bytes) -> None:
-            port = ports[number % len(ports)]
+        def client(number: int, says: bytes, repeats: bytes, *, is_agent: bool = False) -> None:
+            port = ports[(0 if is_agent else -1) if fleet.apart else number % len(ports)]
             file.write(port.to_bytes(4, "little"))
             for part in (upgrade(port, token) + frame(says), repeats):
                 file.write(len(part).to_bytes(4, "little") + part)
@@ -145,7 +147,7 @@ def write_fleet(path: Path, fleet: Fleet, ports: Sequence[int], token: str) -> f
             machines.append(machine)
             sample = STATE if fleet.states else _sample(machine) if fleet.full else SMALL
             size += len(sample)
-            client(index, _registration(machine), frame(sample))
+            client(index, _registration(machine), frame(sample), is_agent=True)
         follow = {"type": "subscribe:marketplace", "data": {"snapshot": True, "digest": 1}}
         for number in range(fleet.consoles):
             client(number, work.as_json(follow), ping)
