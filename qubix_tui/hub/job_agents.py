@@ -230,16 +230,14 @@ class JobAgents:
 
         One that it does not name may run on where it can't be seen: it waits for its lease.
         """
-        for live in self._held_by(entry):
-            self._book.watch(live)
         orders: list[events.JobOrder] = []
         named: set[str] = set()
         for job in held:
-            current = self._current(entry, JobAttempt(job_id=job.job_id, attempt=job.attempt))
-            goes_on = current is not None and not current.stored.stop_wanted
-            if current is not None:
-                named.add(current.id)
-                current.held = True
+            live = self._current(entry, JobAttempt(job_id=job.job_id, attempt=job.attempt))
+            goes_on = live is not None and not live.stored.stop_wanted
+            if live is not None:
+                named.add(live.id)
+                live.held = True
             orders.append(
                 events.JobOrder(job_id=job.job_id, attempt=job.attempt, do="continue" if goes_on else "stop")
             )

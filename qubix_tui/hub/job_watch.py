@@ -170,11 +170,11 @@ class JobWatch:
             self._agents.stop(job.provider_id, job.id, job.attempt, reason)
 
     def _heard(self, live: LiveJob) -> float | None:
-        """Tell when a job's agent was heard last; None for not since the hub's start.
+        """Tell when a job's agent was heard last, here or by another hub; None for not since the hub's start.
 
-        Up to when it was taken over the other hub heard it.
+        Where that other hub did not say, it is when this one took over: until then its agent was connected.
         """
         entry = self._providers.registry.get(live.stored.job.provider_id or "")
-        here = entry.heard if entry is not None and entry.heard_here else None
-        known = [moment for moment in (here, live.taken_over_at) if moment is not None]
-        return max(known, default=None)
+        if entry is not None and (entry.heard_here or entry.heard_there):
+            return entry.heard
+        return live.taken_over_at

@@ -81,7 +81,13 @@ class Roster:
         return entry.session_open or self.is_elsewhere(entry)
 
     def note_nodes(self) -> None:
-        """See which hubs are gone: their providers' silence counts from now."""
+        """See which hubs are gone: their providers' silence counts from now.
+
+        A hub that is cut off from the others can't see that, nor what comes back meanwhile: for it all
+        silence counts from when it is back.
+        """
+        if not self._cluster.may_renew:
+            self.stalled()
         live = frozenset(node.id for node in self._cluster.nodes)
         gone, self._live_nodes = self._live_nodes - live, live
         if gone:

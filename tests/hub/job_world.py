@@ -319,6 +319,8 @@ class JobHub:
     def __init__(self, engine: Engine, clock: ManualClock, agents: Sequence[Agent]) -> None:
         self.engine = engine
         self.tasks: set[asyncio.Task[None]] = set()
+        self.failures: list[BaseException] = []
+        """What the hub did not expect."""
         fanout, access = Fanout(Telemetry()), Access()
         self.token_ids = {
             agent.token: access.add_token(agent.token, Role.PROVIDER, agent.name) for agent in agents
@@ -332,7 +334,7 @@ class JobHub:
             history=History(clock),
             access=access,
             clock=clock,
-            spawn=self.spawn,
+            spawn=self._spawn_for_provider,
         )
         self.jobs = Jobs(
             engine=engine,
@@ -359,8 +361,20 @@ class JobHub:
         """Run something, as a hub does."""
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        failure = None if task.cancelled() else task.exception()
+        if failure is not None:
+            self.failures.append(failure)
+
+    def _spawn_for_provider(self, work: Coroutine[Any, Any, None]) -> object:
+        """Run something, but no question to other hubs about samples: that takes real time, for nothing."""
+        if getattr(work, "__qualname__", "") == Providers._fetch_past.__qualname__:
+            return work.close()
+        return self.spawn(work)
 
     async def sweep(self) -> None:
         """Look at all deadlines, as a hub does each second."""
@@ -414,7 +428,7 @@ class Agents:
             tasks = [task for hub in self.hubs for task in hub.tasks]
             if not tasks:
                 return
-            await asyncio.gather(*tasks)
+            await asyncio.wait(tasks)
 
     async def sweep(self) -> None:
         """Look at all deadlines, as hubs do each second."""
@@ -531,9 +545,15 @@ class SharedWorld(Agents):
         hub.trouble, hub.since = kind, self.clock.monotonic()
         hub.shared.held = True
         hub.shared.away = kind == "cut"
+        if kind != "lag":
+            hub.shared.cluster.seen = list(self.store.alive)
 
     async def heal(self, hub: SharingHub) -> None:
-        """A hub goes on; what came while it was frozen it answers first, and then it hears of the others."""
+        """A hub goes on.
+
+        What came while it was frozen it answers first. Then it hears what the others have stored, and only
+        then which of them are alive.
+        """
         kind, hub.trouble = hub.trouble, None
         engine, cluster = hub.shared, hub.shared.cluster
         engine.away = False
@@ -548,10 +568,12 @@ class SharedWorld(Agents):
         await asyncio.sleep(0)
         engine.held = False
         engine.hear()
+        await self.settle()
+        hub.spawn(hub.sweep())
+        await self.settle()
+        cluster.seen, cluster.may_renew = None, True
         if hub.name not in self.store.alive:
             self.store.alive.append(hub.name)
-        cluster.may_renew = True
-        await self.settle()
 
     async def sweep(self) -> None:
         """Look at all deadlines; hubs that lag or are cut off do so from what they know."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -59,6 +59,11 @@ class JobsMachine(RuleBasedStateMachine):
     def witness(self) -> JobHub | None:
         """A hub that knows everything, if there is one now."""
         raise NotImplementedError
+
+    @property
+    def everywhere(self) -> Sequence[JobHub]:
+        """All hubs, whatever is the matter with them."""
+        return self.world.hubs
 
     def hub(self, pick: int) -> JobHub:
         """One that takes requests, though its answer may have to wait."""
@@ -234,6 +239,11 @@ class JobsMachine(RuleBasedStateMachine):
             if earlier.job_id == later.job_id:
                 assert earlier.ended is not None, f"{later.job_id} runs twice"
                 assert earlier.ended <= later.started, f"{later.job_id} ran twice at once"
+
+    @invariant()
+    def hubs_make_no_mistakes(self) -> None:
+        """Whatever a hub does, it copes with."""
+        assert [failure for hub in self.everywhere for failure in hub.failures] == []
 
     @invariant()
     def what_is_over_stays_so(self) -> None:

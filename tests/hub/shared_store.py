@@ -63,6 +63,8 @@ class SharedCluster:
     def __init__(self, store: SharedStore, node: str) -> None:
         self.node: str | None = node
         self.may_renew = True
+        self.seen: list[str] | None = None
+        """The hubs that were alive when it was last told, where that is no longer so."""
         self._store = store
         self._id = node
         self.words = b"{}"
@@ -71,14 +73,19 @@ class SharedCluster:
     @property
     def nodes(self) -> Sequence[Node]:
         engines = {engine.node: engine for engine in self._store.engines}
-        return [Node(id=node, age=0.0, words=engines[node].cluster.words) for node in self._store.alive]
+        words = {node: engine.cluster.words for node, engine in engines.items()}
+        return [Node(id=node, age=0.0, words=words.get(node, b"{}")) for node in self._alive]
 
     @property
     def leads(self) -> bool:
-        return bool(self._store.alive) and self._store.alive[0] == self._id
+        return self._alive[:1] == [self._id]
 
     def is_live(self, node: str | None) -> bool:
-        return node in self._store.alive
+        return node in self._alive
+
+    @property
+    def _alive(self) -> list[str]:
+        return self._store.alive if self.seen is None else self.seen
 
     def describe(self, words: bytes) -> None:
         self.words = words

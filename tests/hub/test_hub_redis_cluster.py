@@ -3,10 +3,12 @@
 import asyncio
 import random
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from qubix_tui.hub.engine import cluster as cluster_rules
 from qubix_tui.hub.engine import redis_cluster, redis_pipe
 from qubix_tui.hub.engine.redis_cluster import RedisCluster
 from qubix_tui.hub.engine.redis_link import LinkDown, RedisLink
@@ -125,6 +127,19 @@ async def test_an_inbox_that_breaks_is_opened_again(server: RedisServer) -> None
         await asyncio.wait_for(send_until_heard(), 10)
         assert set(two.inbox) == {(one.node, b"hello")}
         assert (one.engine.telemetry.reconnects, two.engine.telemetry.reconnects) == (0, 0)
+
+
+def test_a_hub_that_hears_nothing_of_the_others_renews_nothing() -> None:
+    """Redis hears it, but what the others write does not come: it can't know what became of jobs."""
+    positions = iter([7, 7, 8])
+    cluster = RedisCluster("qubix:", ManualClock(), EngineTelemetry(), lambda: next(positions))
+    cluster.begin("term")
+    now = time.monotonic()
+    allowed = []
+    for newest, noticed in ((7, now), (8, now - cluster_rules.LEASE_SECONDS), (8, now)):
+        cluster.renewed([b"ok", 0, newest, []], now, noticed)
+        allowed.append(cluster.may_renew)
+    assert allowed == [True, False, True]
 
 
 async def test_an_inbox_that_nothing_comes_through_is_given_up(

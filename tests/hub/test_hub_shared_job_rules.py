@@ -5,9 +5,11 @@ import asyncio
 import pytest
 
 from qubix_tui.hub.engine.base import EngineUnavailable
+from qubix_tui.hub.job_logs import LOGS_TABLE
 from qubix_tui.hub.job_state import REPORTS_TABLE
+from qubix_tui.hub.provider_state import PROVIDERS_TABLE
 from qubix_tui.protocol.job_records import JobState
-from qubix_tui.protocol.requests import JobAttempt, RenewLeases, SubmitJob
+from qubix_tui.protocol.requests import JobAnswer, JobAttempt, RenewLeases, ReportLogs, SubmitJob
 from tests.hub.job_world import OPERATOR, SETTINGS, Agent, SharedWorld, SharingHub
 
 WORK = SubmitJob(workload="work")
@@ -94,6 +96,14 @@ async def test_the_leader_gives_out_jobs_and_the_next_one_does_when_it_is_gone(d
     assert [kind for kind, _ in duo.agent.inbox] == ["job:assign"]
 
 
+async def test_a_provider_that_comes_to_any_hub_gets_what_waits_at_once(duo: Duo) -> None:
+    """The leader hears of it, and waits for no sweep."""
+    await duo.first.jobs.submit(OPERATOR, WORK)
+    await duo.agent.connect(duo.second)
+    await duo.world.settle()
+    assert [kind for kind, _ in duo.agent.inbox] == ["job:assign"]
+
+
 async def test_an_order_is_given_once_in_a_session(duo: Duo) -> None:
     """Even where a hub hears of a registration and of the assignment after it in one go."""
     await duo.agent.connect(duo.first)
@@ -137,6 +147,51 @@ async def test_a_hub_that_takes_over_gives_a_whole_lease(duo: Duo) -> None:
     assert 60_000 <= receipt.running_ms <= 62_000
 
 
+async def test_what_was_heard_at_another_hub_is_paid(duo: Duo) -> None:
+    """As that one told, when it was gone before it saw that the agent had fallen silent."""
+    job_id = await duo.running(duo.second)
+    await duo.pass_time(60)
+    entry = next(iter(duo.first.providers.registry), None)
+    assert entry is not None
+    duo.first.providers.registry.heard_elsewhere(entry, 9.0)
+    await duo.world.kill(duo.second)
+    await duo.pass_time(20)
+    live = duo.first.jobs.book.live[job_id]
+    assert live.state is JobState.UNKNOWN
+    assert 50_000 <= live.running_ms() <= 52_000
+
+
+async def test_a_hub_to_which_an_agent_returns_gives_a_whole_lease(duo: Duo) -> None:
+    """Even where it looked at no deadline while another hub had that agent, and renewed."""
+    job_id = await duo.running(duo.first)
+    await duo.pass_time(50)
+    await duo.agent.connect(duo.second)
+    await duo.agent.renew()
+    await duo.world.settle()
+    await duo.agent.connect(duo.first)
+    duo.agent.frozen = True
+    await duo.pass_time(GIVEN_UP - 2)
+    assert duo.state(duo.first, job_id) is JobState.UNKNOWN
+    await duo.pass_time(3)
+    assert duo.state(duo.first, job_id) is JobState.FAILED
+
+
+async def test_what_another_hub_has_heard_of_a_job_counts(duo: Duo) -> None:
+    """An agent that did not name it here, and did so there, is one that holds it."""
+    job_id = await duo.running(duo.first)
+    run = duo.agent.runs.pop((job_id, 1))
+    await duo.agent.connect(duo.first)
+    await duo.pass_time(1)
+    assert duo.state(duo.first, job_id) is JobState.UNKNOWN
+    duo.agent.runs[job_id, 1] = run
+    await duo.agent.connect(duo.second)
+    await duo.pass_time(1)
+    assert duo.state(duo.first, job_id) is JobState.RUNNING
+    await duo.world.kill(duo.second)
+    await duo.pass_time(5)
+    assert duo.state(duo.first, job_id) is JobState.RUNNING
+
+
 async def test_a_job_that_its_agent_never_names_is_over_in_the_end(duo: Duo) -> None:
     """However often that goes from hub to hub: none of them renews anything."""
     job_id = await duo.running(duo.second)
@@ -160,6 +215,42 @@ async def test_a_hub_that_others_may_take_for_gone_renews_nothing(duo: Duo) -> N
     await duo.world.heal(duo.second)
     answer = await duo.second.jobs.agents.renew(duo.agent.entry, held)
     assert answer.jobs == held.jobs
+
+
+async def test_a_hub_that_others_may_take_for_gone_starts_nothing(duo: Duo) -> None:
+    """Not even what was accepted before: its answer would give a lease."""
+    job_id = await duo.running(duo.second)
+    duo.world.trouble(duo.second, "cut")
+    await duo.pass_time(6)
+    assert duo.agent.entry is not None
+    with pytest.raises(EngineUnavailable, match="lost touch"):
+        await duo.second.jobs.agents.accept(duo.agent.entry, JobAnswer(job_id=job_id, attempt=1))
+
+
+async def test_a_log_is_as_large_as_what_is_kept_of_it(duo: Duo) -> None:
+    """Also where a piece had to be decided anew, for another hub was faster."""
+    job_id = await duo.running(duo.second)
+    entry = duo.agent.entry
+    assert entry is not None
+    piece = ReportLogs(job_id=job_id, attempt=1, seq=1, stream="stdout", from_=0, text="hello\n")
+    taken, _ = await asyncio.gather(duo.second.jobs.agents.report(entry, piece), duo.first.cancel(job_id))
+    assert (taken.seq, taken.stale) == (1, False)
+    rows = await duo.world.store.memory.load(LOGS_TABLE)
+    assert await duo.second.jobs.book.logs.size(job_id) == sum(map(len, rows.values())) > 0
+
+
+async def test_a_hub_that_was_cut_off_takes_no_provider_for_gone(duo: Duo) -> None:
+    """The leader had those of another hub to look after, when it lost sight of that one's return."""
+    await duo.running(duo.second)
+    duo.world.trouble(duo.second, "cut")
+    await duo.pass_time(8)
+    duo.world.trouble(duo.first, "cut")
+    await duo.world.heal(duo.second)
+    await duo.pass_time(60)
+    entries = len(duo.world.store.log)
+    await duo.world.heal(duo.first)
+    written = [change.table for entry in duo.world.store.log[entries:] for change in entry.changes]
+    assert PROVIDERS_TABLE not in written
 
 
 async def test_a_hub_that_was_cut_off_gives_up_nothing_for_that(duo: Duo) -> None:

@@ -13,7 +13,7 @@ from qubix_tui.hub.jobs import RETENTION_SECONDS
 from qubix_tui.protocol import codec
 from qubix_tui.protocol.tokens import Role, new_token
 from tests.hub.manual_clock import ManualClock
-from tests.hub.scripted_agent import ScriptedAgent, join, submit
+from tests.hub.scripted_agent import WORKLOADS, ScriptedAgent, join, submit
 from tests.hub.shared_store import SharedEngine, SharedStore
 from tests.hub.wire import Client, Message, Running, eventually, running
 
@@ -135,6 +135,22 @@ async def test_an_assigned_job_is_taken_back_at_any_hub(
     assert (await agent.client.until("job:stop"))["data"]["jobId"] == job_id
     assert (await agent.accept(order))["type"] == "job:stop"
     assert hubs.b.hub.services.jobs.book.held == {}
+
+
+async def test_an_agent_hears_that_it_is_registered_first(hubs: Hubs, operator: Client) -> None:
+    """And then of the job that it got meanwhile, even if its hub hears of both in one go."""
+    job_id = await submit(operator)
+    client = await hubs.b.agent()
+    hubs.engines["b"].held = True
+    await client.send(
+        "provider:register", {"workerId": "w1", "instance": "i", "workloads": WORKLOADS}, id="r"
+    )
+    await eventually(lambda: hubs.a.hub.services.jobs.book.held)
+    hubs.engines["b"].held = False
+    hubs.engines["b"].hear()
+    assert (await client.until("registered", "job:assign"))["type"] == "registered"
+    assert (await client.until("job:assign"))["data"]["jobId"] == job_id
+    assert not [one for one in await client.heard() if one["type"] == "job:assign"]
 
 
 async def test_why_it_waits_is_told_by_all_hubs(hubs: Hubs, operator: Client, agent: ScriptedAgent) -> None:

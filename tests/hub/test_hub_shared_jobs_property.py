@@ -1,6 +1,6 @@
 """Jobs under anything that may happen to hubs that share a store, and to their agents."""
 
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 import hypothesis.strategies as st
@@ -8,21 +8,22 @@ from hypothesis import settings
 from hypothesis.stateful import precondition, rule
 
 from qubix_tui.hub.engine.base import StoredEvent
-from tests.hub.job_world import Agent, JobHub, SharedWorld, SharingHub
+from tests.hub.job_world import Agent, JobHub, SharedWorld
 from tests.hub.jobs_machine import AGENTS, PRICES, JobsMachine
 
 MAX_HUBS = 3
+HAPPENINGS = ["nothing", "lag", "cut", "frozen", "killed", "heal", "cancel"]
 STEP_SECONDS = 4.0
 """Longer than a hub looks away, unless it is frozen."""
 
 
 class SharedHubsMachine(JobsMachine):
-    """Two or three hubs: any may lag, be frozen, be cut off from the store, or be killed."""
+    """Up to three hubs: any may lag, be frozen, be cut off from the store, or be killed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.world: SharedWorld = SharedWorld(PRICES)
-        for _ in range(2):
+        for _ in range(MAX_HUBS):
             self.runner.run(self.world.start())
         for number, agent in enumerate(self.world.agents):
             hub = self.hub(number)
@@ -44,6 +45,10 @@ class SharedHubsMachine(JobsMachine):
     def witness(self) -> JobHub | None:
         return next(iter(self.world.hubs), None)
 
+    @property
+    def everywhere(self) -> Sequence[JobHub]:
+        return self.world.all
+
     def hub(self, pick: int) -> JobHub:
         hubs = self.world.reachable
         return hubs[pick % len(hubs)]
@@ -64,25 +69,56 @@ class SharedHubsMachine(JobsMachine):
     def start_hub(self) -> None:
         self.runner.run(self.world.start())
 
-    @precondition(lambda self: len(self.world.reachable) > 1)
-    @rule(data=st.data(), kind=st.sampled_from(["lag", "cut", "frozen"]))
-    def trouble(self, data: st.DataObject, kind: str) -> None:
+    @rule(data=st.data(), what=st.sampled_from(HAPPENINGS))
+    def trouble(self, data: st.DataObject, what: str) -> None:
+        self.happen(what, data)
+
+    @rule(data=st.data())
+    def story(self, data: st.DataObject) -> None:
+        """A job runs, and its hub, its agent, or both have a bad time; others would take it over."""
+        self.submit(pick=0, retries=2, key=None)
+        for agent in self.world.agents:
+            self.serve(agent, data.draw(self.picks))
+        for _ in range(data.draw(st.integers(1, 4))):
+            self.happen(data.draw(st.sampled_from(HAPPENINGS)), data)
+            silent, staying = data.draw(st.sets(self.agents)), data.draw(st.sets(self.agents))
+            self.live_on(data.draw(st.sampled_from([10, 20, 50, 70])), silent, staying)
+
+    def happen(self, what: str, data: st.DataObject) -> None:
+        """Have something happen to a hub that is not the last one that is well, or a job cancelled."""
         well = [hub for hub in self.world.all if hub.trouble is None]
-        if well:
-            self.world.trouble(data.draw(st.sampled_from(well)), kind)
-
-    @precondition(lambda self: any(hub.trouble for hub in self.world.all))
-    @rule(data=st.data())
-    def heal(self, data: st.DataObject) -> None:
         ill = [hub for hub in self.world.all if hub.trouble is not None]
-        self.runner.run(self.world.heal(data.draw(st.sampled_from(ill))))
+        if what == "cancel" and self.submitted:
+            hub = data.draw(st.sampled_from(self.world.reachable))
+            self.do(hub, hub.cancel(data.draw(st.sampled_from(self.submitted[-2:]))))
+        elif what == "heal" and ill:
+            self.runner.run(self.world.heal(data.draw(st.sampled_from(ill))))
+        elif what == "killed" and len(well) > 1:
+            self.runner.run(self.world.kill(data.draw(st.sampled_from(well))))
+        elif what in {"lag", "cut", "frozen"} and len(well) > 1:
+            self.world.trouble(data.draw(st.sampled_from(well)), what)
 
-    @precondition(lambda self: len(self.world.reachable) > 1)
-    @rule(data=st.data())
-    def kill(self, data: st.DataObject) -> None:
-        hub: SharingHub = data.draw(st.sampled_from(self.world.all))
-        if len([other for other in self.world.reachable if other is not hub]) > 0:
-            self.runner.run(self.world.kill(hub))
+    def live_on(self, seconds: int, silent: set[int], staying: set[int]) -> None:
+        """Let time pass; agents renew their leases, and look for another hub if they do not stay."""
+        for _ in range(0, seconds, 10):
+            for number, agent in enumerate(self.world.agents):
+                agent.frozen = number in silent
+                if agent.frozen:
+                    continue
+                if number not in staying:
+                    self.leave_unless_well(agent)
+                    well = [pick for pick, hub in enumerate(self.world.reachable) if hub.trouble is None]
+                    self.serve(agent, well[number % len(well)])
+                elif self.is_frozen(agent.hub):
+                    self.world.renew_at_frozen(agent)
+                else:
+                    self.do(agent.hub, agent.renew())
+            self.pass_seconds(10.0)
+
+    def leave_unless_well(self, agent: Agent) -> None:
+        """Have an agent leave a hub that does not answer."""
+        if agent.hub is not None and agent.hub not in self.world.hubs:
+            self.leave(agent, goodbye=False)
 
     @rule(number=st.integers(0, AGENTS - 1))
     def ask_a_frozen_hub(self, number: int) -> None:
@@ -126,4 +162,4 @@ def view(hub: JobHub) -> Any:
 
 
 TestSharedJobs = SharedHubsMachine.TestCase
-TestSharedJobs.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+TestSharedJobs.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)

@@ -57,7 +57,8 @@ class Cluster(Protocol):
     def may_renew(self) -> bool:
         """Whether no other hub can take this one for gone now.
 
-        The engine has acknowledged, less than `LEASE_SECONDS` after it was sent, that this hub is alive.
+        The engine has acknowledged, less than `LEASE_SECONDS` after it was sent, that this hub is alive, and
+        this hub is not further behind what the others have written.
         """
         ...
 

@@ -82,7 +82,9 @@ class RedisCluster:
     @property
     def may_renew(self) -> bool:
         """Whether no other hub can take this one for gone now; see `Cluster.may_renew`."""
-        return self._acknowledged is not None and time.monotonic() - self._acknowledged < LEASE_SECONDS
+        now = time.monotonic()
+        is_heard = self._acknowledged is not None and now - self._acknowledged < LEASE_SECONDS
+        return is_heard and (self._behind is None or now - self._behind[1] < LEASE_SECONDS)
 
     def is_live(self, node: str | None) -> bool:
         """Whether a hub is alive; see `Cluster.is_live`."""
