@@ -126,9 +126,9 @@ class Ordeal:
     async def _strike_hub(self, case: Case, agent: Agent) -> None:
         """Strike the hub that an agent is at, as often as another one; or its way to Redis."""
         hubs = self._world.hubs
-        hub = next((hub for hub in hubs.all if hub.port == agent.proxy.last), hubs.all[0])
-        if len(hubs.all) > 1 and self._rng.random() < 0.5:
-            hub = self._rng.choice(hubs.all)
+        unhurt = [hub for hub in hubs.all if not hub.lock.locked()] or hubs.all
+        own = [hub for hub in unhurt if hub.port == agent.proxy.last]
+        hub = own[0] if own and self._rng.random() < 0.5 else self._rng.choice(unhurt)
         async with hub.lock:
             if case.target == "link":
                 link = hubs.links[hubs.all.index(hub)]
