@@ -274,13 +274,16 @@ class JobAgents:
         decided_at = self._book.position
         piece, changes = await self._book.logs.add(report, self._clock.time())
         decision = await self._book.change_in_turn(
-            live.id, lambda live: self._book.rules.report(live, report.seq, None), changes, decided_at
+            live.id,
+            lambda live: self._book.rules.report(live, report.seq, None),
+            changes,
+            decided_at,
+            # Not once this goes on: by then the next piece, of another hub, may have been published.
+            lambda: self.publish_log(live.id, piece),
         )
         if decision is None:
             self._book.logs.forget(live.id)
-            return False
-        self.publish_log(live.id, piece)
-        return True
+        return decision is not None
 
     async def _take_progress(self, live: LiveJob, report: ReportProgress) -> bool:
         decision = await self._book.change_in_turn(

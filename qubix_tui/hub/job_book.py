@@ -221,6 +221,7 @@ class JobBook:
         decide: Callable[[LiveJob], Decision | None],
         changes: Sequence[Change],
         decided_at: int,
+        then: Callable[[], None] | None = None,
     ) -> Decision | None:
         """Do what `change` does, once, for a caller that has the job's turn.
 
@@ -229,6 +230,7 @@ class JobBook:
             decide: Gives the decision.
             changes: To be stored with it.
             decided_at: The `position` at which those were decided.
+            then: Called once it is applied, before anything that any hub has stored after it is.
 
         Raises:
             Conflict: Another hub was faster; decide all of it anew (`settled`).
@@ -239,10 +241,10 @@ class JobBook:
         if decision is None:
             return None
         if decision.receipt is None:
-            await self._store(decision, None, changes, decided_at)
+            await self._store(decision, None, changes, decided_at, then)
         else:
             async with self._providers.turn(decision.receipt.provider_id):
-                await self._store(decision, self._release(decision.receipt), changes, decided_at)
+                await self._store(decision, self._release(decision.receipt), changes, decided_at, then)
         return decision
 
     def turn(self, key: str) -> AbstractAsyncContextManager[None]:
@@ -279,18 +281,28 @@ class JobBook:
         return registry.release(entry, pause=_UNKILLABLE_WORDS if unkillable else None)
 
     async def _store(
-        self, decision: Decision, outcome: Outcome | None, also: Sequence[Change], decided_at: int
+        self,
+        decision: Decision,
+        outcome: Outcome | None,
+        also: Sequence[Change],
+        decided_at: int,
+        then: Callable[[], None] | None = None,
     ) -> None:
         """Commit a decision and what it makes of its provider, then apply both."""
         try:
-            await self._commit(decision, outcome, also, decided_at)
+            await self._commit(decision, outcome, also, decided_at, then)
         except BaseException:
             # Another hub may have written what it printed, or nobody has what was to be written of that.
             self.logs.forget(decision.stored.job.id)
             raise
 
     async def _commit(
-        self, decision: Decision, outcome: Outcome | None, also: Sequence[Change], decided_at: int
+        self,
+        decision: Decision,
+        outcome: Outcome | None,
+        also: Sequence[Change],
+        decided_at: int,
+        then: Callable[[], None] | None,
     ) -> None:
         changes, kept = await self._changes(decision)
         events = list(decision.events)
@@ -314,6 +326,8 @@ class JobBook:
                 self._records[receipt.provider_id] = record
                 self.attempts[receipt.status, _reason_label(receipt)] += 1
             self._apply(decision, kept)
+            if then is not None:
+                then()
 
         await self._publisher.commit([*changes, *also], events, apply, decided_at=decided_at)
 

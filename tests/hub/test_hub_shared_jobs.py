@@ -72,6 +72,11 @@ async def agent(hubs: Hubs) -> AsyncIterator[ScriptedAgent]:
     await made.client.socket.close()
 
 
+def _held(job_id: str, last_seq: int) -> dict[str, Any]:
+    """What an agent that registers says of its first attempt at a job."""
+    return {"jobId": job_id, "attempt": 1, "state": "running", "lastSeq": last_seq}
+
+
 def told(messages: list[Message]) -> list[Any]:
     """What each event says: all of it but when it was sent."""
     return [{**message, "timestamp": None} for message in messages if message["type"] != "pong"]
@@ -193,8 +198,7 @@ async def test_an_agent_goes_on_at_another_hub(hubs: Hubs, operator: Client, clo
     for number, hub in enumerate((hubs.a, hubs.b)):
         clock.advance(10)
         client, agent.client = agent.client, await hub.client(token=token)
-        held = [{"jobId": job_id, "attempt": 1, "state": "running", "lastSeq": 1}]
-        reply = await agent.client.register("w1", name="Rig", jobs=held)
+        reply = await agent.client.register("w1", name="Rig", jobs=[_held(job_id, 1)])
         assert [(one["jobId"], one["do"]) for one in reply["data"]["jobs"]] == [(job_id, "continue")]
         assert (await client.closed())[0] == 4009
         assert (await agent.renew(order))["data"]["jobs"] == [{"jobId": job_id, "attempt": 1}]
@@ -211,6 +215,31 @@ async def test_an_agent_goes_on_at_another_hub(hubs: Hubs, operator: Client, clo
     kept = codec.decode_record((await hubs.store.memory.load("finished_index"))[job_id], Kept)
     assert kept.size == sum(len(row) for row in [*rows.values(), *finished.values()])
     await eventually(lambda: book.archive.state(job_id) == "completed")
+
+
+async def test_a_log_is_told_in_order_where_a_hub_was_held_up(
+    hubs: Hubs, operator: Client, clock: ManualClock
+) -> None:
+    """It took a piece, and heard of that only with the next one, which its agent sent to another hub."""
+    token = new_token(Role.PROVIDER)
+    for hub in (hubs.a, hubs.b):
+        hub.access.add_token(token, Role.PROVIDER, "agent")
+    agent = await join(hubs.a, await hubs.a.client(token=token))
+    job_id = await submit(operator)
+    order = await agent.start()
+    follower = (await hubs.watch(job_id))[0]
+    hubs.engines["a"].held = True
+    entries = len(hubs.store.log)
+    unheard = asyncio.create_task(agent.log(order, "one "))
+    await eventually(lambda: len(hubs.store.log) > entries)
+    unheard.cancel()
+    agent.client = await hubs.b.client(token=token)
+    await agent.client.register("w1", name="Rig", jobs=[_held(job_id, 0)])
+    await agent.log(order, "two", 4)
+    hubs.engines["a"].held = False
+    hubs.engines["a"].hear()
+    logs = [one["data"]["text"] for one in await follower.heard() if one["type"] == "JOB_LOGS"]
+    assert logs == ["one ", "two"]
 
 
 async def test_old_jobs_are_gone_from_all_hubs(
