@@ -55,6 +55,22 @@ async def test_the_oldest_leads_until_it_leaves(server: RedisServer) -> None:
 
 
 @pytest.mark.usefixtures("_brisk")
+async def test_who_has_left_stays_gone_when_its_connection_breaks(server: RedisServer) -> None:
+    """It is about to end: others look after its providers all along."""
+    async with wired(server, "wire") as wire:
+        one, two = Hub(wire.address), Hub(server.address)
+        async with opened(one, two):
+            await one.engine.cluster.leave()
+            await eventually(lambda: two.sees == [two.node])
+            wire.cut()
+            await wire.mend()
+            await eventually(lambda: one.engine.telemetry.reconnects == 1)
+            known = two.engine.cluster.nodes
+            await eventually(lambda: two.engine.cluster.nodes is not known)
+            assert two.sees == [two.node]
+
+
+@pytest.mark.usefixtures("_brisk")
 async def test_who_is_killed_counts_as_gone_when_its_lease_is_over(server: RedisServer) -> None:
     """And who comes back by itself is where it was in the order: a minute is short."""
     async with wired(server, "wire") as wire:

@@ -58,6 +58,8 @@ class RedisCluster:
         self.term = ""
         self.told_at = 0
         """When Redis heard this hub last (ms, Redis's clock)."""
+        self.stays = True
+        """It is not about to end."""
         self.pipe: Pipe | None = None
         self._prefix = prefix
         self._clock = clock
@@ -66,7 +68,6 @@ class RedisCluster:
         self._nodes: list[Node] = []
         self._receiver: Receiver | None = None
         self._acknowledged: float | None = None
-        self._stays = True
         self._behind: tuple[int, float] | None = None
 
     @property
@@ -105,7 +106,7 @@ class RedisCluster:
 
     async def leave(self) -> None:
         """Count as gone from now on; see `Cluster.leave`."""
-        self._stays, self._acknowledged = False, None
+        self.stays, self._acknowledged = False, None
         if self.pipe is not None:
             with contextlib.suppress(EngineUnavailable):
                 await self.pipe.ask(scripts.LEAVE, self.id)
@@ -119,11 +120,11 @@ class RedisCluster:
 
     def begin(self, term: str) -> None:
         """Be a hub of a store."""
-        self.term, self._stays = term, True
+        self.term, self.stays = term, True
 
     def renewal(self, link: RedisLink) -> list[Sequence[Word]]:
         """Give the commands by which others, and this hub's own inbox, know that it is alive."""
-        stays = int(self._stays)
+        stays = int(self.stays)
         return [
             link.call(scripts.RENEW, *self.arguments(), self.term, stays),
             ("PUBLISH", self._channel(self.id), b""),
@@ -150,7 +151,7 @@ class RedisCluster:
         self._nodes = [
             Node(id=node.decode(), age=unheard / 1000, words=words or b"") for node, unheard, words in alive
         ]
-        if self._stays:
+        if self.stays:
             self._acknowledged = sent
         self._note_lag(seq, answered)
 

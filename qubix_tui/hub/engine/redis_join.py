@@ -125,7 +125,8 @@ async def resume(
     while True:
         words = cluster.term, server.run, int(server.keeps), cluster.told_at, secrets.token_hex(8), hold
         known = applied.position, applied.mark, applied.journal.floor, int(loop.time() < patient_until)
-        call = link.call(node_scripts.RESUME, *cluster.arguments(), applied.floor, *words, *known)
+        stays = int(cluster.stays)
+        call = link.call(node_scripts.RESUME, *cluster.arguments(), applied.floor, *words, *known, stays)
         match await link.ask(*call):
             case [b"resumed", seq, wait]:
                 return seq, wait / 1000

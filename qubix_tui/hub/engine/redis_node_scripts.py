@@ -133,7 +133,7 @@ RESUME: Final = (
 local prefix, node, who, words, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local ttl, floor, term, run, keeps = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local told, fresh, hold = tonumber(ARGV[11]), ARGV[12], tonumber(ARGV[13])
-local applied, mark, oldest, patient = ARGV[14], ARGV[15], tonumber(ARGV[16]), ARGV[17]
+local applied, mark, oldest, patient, stays = ARGV[14], ARGV[15], tonumber(ARGV[16]), ARGV[17], ARGV[18]
 local meta = prefix .. 'meta'
 local found = redis.call('HMGET', meta, 'term', 'seq', 'last', 'run')
 if found[1] ~= term then return {'lost'} end
@@ -148,14 +148,16 @@ if found[4] ~= run then
   redis.call('HSET', meta, 'run', run)
   if keeps ~= '1' then redis.call('HSET', meta, 'held', text(now + hold)) end
 end
-if tonumber(applied) <= seq then redis.call('HSET', prefix .. 'nodes:run', node, run) end
 if redis.call('EXISTS', prefix .. 'results:' .. node) == 0 then
   -- It joined in what Redis has lost; else it was away for longer than its results are kept.
   if now - told >= tonumber(ttl) then return {'unknown'} end
   remember(prefix, node, floor, ttl)
 end
 hear(prefix, now)
-enrol(prefix, node, who, words, now, lease)
+if stays == '1' then
+  enrol(prefix, node, who, words, now, lease)
+  if tonumber(applied) <= seq then redis.call('HSET', prefix .. 'nodes:run', node, run) end
+end
 return {'resumed', seq, wait(prefix, node, run, now)}
 """
 )
@@ -165,7 +167,7 @@ ARGV: those of `JOIN` as far as the number of the hub's oldest commit without a 
 id, whether a server that was restarted has kept everything; when Redis last heard the hub (ms); a name for a
 history whose end is lost; how long (ms) commits then wait at most for what other hubs have; the commit that
 the hub has applied last, and its mark; the oldest that Redis must have; whether the hub waits for others,
-which may have what comes before that.
+which may have what comes before that; whether it stays.
 
 Gives ``resumed`` with the last commit that Redis has, and how long (ms) no commit may be sent; ``wait``;
 ``lost`` or ``unknown`` for a hub that has to start anew.
