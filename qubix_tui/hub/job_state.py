@@ -14,7 +14,7 @@ from qubix_tui.hub.engine.base import Change, NewEvent
 from qubix_tui.protocol import channels, codec, events, marketplace
 from qubix_tui.protocol.job_records import Job, JobProgress, JobState, Receipt
 from qubix_tui.protocol.requests import ReportedProgress
-from qubix_tui.protocol.types import Timestamp, to_timestamp
+from qubix_tui.protocol.types import MAX_SAFE_INTEGER, Timestamp, to_timestamp
 
 JOBS_TABLE: Final = "jobs"
 """The jobs that are not over."""
@@ -275,19 +275,19 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 def cost_micros(price_per_hour: float | None, running_ms: int) -> int | None:
     """Give what some running time costs, in millionths of the currency, rounded down.
 
-    None where the price is not known and there is something to pay.
+    None where the price is not known and there is something to pay, and for more than can be told.
     """
     if running_ms == 0:
         return 0
-    if price_per_hour is None:
+    if price_per_hour is None or price_per_hour * _MICROS * running_ms > MAX_SAFE_INTEGER * _MS_PER_HOUR:
         return None
     return round(price_per_hour * _MICROS) * running_ms // _MS_PER_HOUR
 
 
 def total(*costs: int | None) -> int | None:
-    """Add costs up; None where one of them is not known."""
+    """Add costs up; None where one of them is not known, and for more than can be told."""
     known = [cost for cost in costs if cost is not None]
-    return sum(known) if len(known) == len(costs) else None
+    return sum(known) if len(known) == len(costs) and sum(known) <= MAX_SAFE_INTEGER else None
 
 
 def progress_record(

@@ -198,6 +198,14 @@ def test_an_unknown_cost_is_not_nothing() -> None:
     assert (total(5, None), total(), total(0, 7)) == (None, 0, 7)
 
 
+@pytest.mark.parametrize("price", [9.1e9, 1e12, 1e300, 1.7e308])
+def test_a_cost_that_can_not_be_told_is_not_known(price: float) -> None:
+    """No record with it could be read again."""
+    assert cost_micros(price, 3_600_000) is None
+    assert cost_micros(9e9, 3_600_000) == 9 * 10**15
+    assert total(9 * 10**15, 9 * 10**15) is None
+
+
 def test_ids_sort_by_time() -> None:
     """And hold nothing but what an id may."""
     ids = [new_job_id(milliseconds) for milliseconds in (0, 1, 31, 32, 1_800_000_000_000, 1_800_000_000_001)]

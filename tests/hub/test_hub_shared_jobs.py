@@ -242,6 +242,25 @@ async def test_a_log_is_told_in_order_where_a_hub_was_held_up(
     assert logs == ["one ", "two"]
 
 
+@pytest.mark.parametrize("price", [1e12, 1e300], ids=str)
+async def test_what_costs_more_than_can_be_told_ends_all_the_same(
+    hubs: Hubs, operator: Client, clock: ManualClock, price: float
+) -> None:
+    """Its cost is not known; all hubs know how it ended, and one that starts can read it."""
+    agent = await join(hubs.b, pricePerHour=price)
+    job_id = await submit(operator)
+    order = await agent.start()
+    clock.advance(100)
+    await agent.progress(order, 50.0)
+    assert (await agent.complete(order))["type"] == "ack"
+    async with running(HubConfig(port=0), clock=clock, engine=SharedEngine(hubs.store, "c")) as third:
+        for hub in (hubs.a, hubs.b, third):
+            [job] = await hub.hub.jobs([job_id])
+            assert (job.state, job.cost_micros) == ("completed", None)
+            [receipt] = await hub.hub.receipts(job_id)
+            assert (receipt.running_ms, receipt.cost_micros) == (100_000, None)
+
+
 async def test_old_jobs_are_gone_from_all_hubs(
     hubs: Hubs, operator: Client, agent: ScriptedAgent, clock: ManualClock
 ) -> None:
