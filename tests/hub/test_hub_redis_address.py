@@ -129,6 +129,11 @@ async def test_the_settings_of_the_guide_are_enough() -> None:
         await engine.commit([], [Change("t", "a", b"1"), Change("t", "a", None)], [NewEvent("x", "T", b"{}")])
         assert len((await engine.replay("x", 0, limit=9)).events) == 1
         assert await engine.load("t") == await engine.read("t", ["a"]) == {}
+        assert engine.cluster.node is not None
+        received: list[bytes] = []
+        engine.cluster.receive(lambda _, message: received.append(message))
+        engine.cluster.send(engine.cluster.node, b"to itself")
+        await eventually(lambda: received == [b"to itself"])
         server.kill()
         server.start()
         await eventually(lambda: engine.available)

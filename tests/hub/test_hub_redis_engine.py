@@ -366,6 +366,11 @@ async def test_one_commit_that_no_store_takes_does_not_touch_the_others(server: 
         )
         assert good == 1
         assert isinstance(bad, ValueError)
+        with pytest.raises(ValueError, match="surrogates"):
+            await engine.read("t", ["\ud800"])
+        with pytest.raises(ValueError, match="surrogates"):
+            await engine.replay("\ud800", 0, limit=9)
+        assert await append(engine, "x") == 2
 
 
 class RedisMachine(EngineMachine):

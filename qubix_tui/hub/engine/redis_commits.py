@@ -190,10 +190,7 @@ class Applied:
         self._advance(entry)
         commit = self._take(entry.number) if entry.node == self._node else None
         changes, events = ((), commit.events) if commit is not None else entry.content()
-        stored = [
-            StoredEvent(offset, event.channel, event.type, event.data)
-            for event, offset in zip(events, entry.offsets, strict=True)
-        ]
+        stored = _stored(entry, events)
         if commit is None and self.listener is not None:
             try:
                 self.listener.changed_elsewhere(changes)
@@ -219,13 +216,7 @@ class Applied:
         """Take note of a commit whose changes the hub has not read yet, and which it tells nobody."""
         self._advance(entry)
         _, events = entry.content()
-        self._number_channels(
-            entry,
-            [
-                StoredEvent(offset, event.channel, event.type, event.data)
-                for event, offset in zip(events, entry.offsets, strict=True)
-            ],
-        )
+        self._number_channels(entry, _stored(entry, events))
 
     def _advance(self, entry: Entry) -> None:
         if entry.seq != self.position + 1:
@@ -252,3 +243,10 @@ class Applied:
         while self._conflicts and self._conflicts[0][0] <= self.position:
             _, _, commit, conflict = heapq.heappop(self._conflicts)
             self.refused(commit, conflict)
+
+
+def _stored(entry: Entry, events: Sequence[NewEvent]) -> list[StoredEvent]:
+    return [
+        StoredEvent(offset, event.channel, event.type, event.data)
+        for event, offset in zip(events, entry.offsets, strict=True)
+    ]

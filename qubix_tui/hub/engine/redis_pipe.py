@@ -81,13 +81,15 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 class _Question:
     """What is asked, and who waits for its answer, if anybody does."""
 
-    __slots__ = ("arguments", "future", "script")
+    __slots__ = ("future", "script", "size", "words")
 
     def __init__(
-        self, script: str | None, arguments: Sequence[Word], future: "asyncio.Future[Any] | None"
+        self, script: str | None, words: Sequence[Word], future: "asyncio.Future[Any] | None"
     ) -> None:
         self.script = script
-        self.arguments = arguments
+        # Here, what is no text fails for who asks it alone.
+        self.words = [word.encode() if isinstance(word, str) else word for word in words]
+        self.size = sum(len(word) for word in self.words if isinstance(word, bytes))
         self.future = future
 
     def fail(self, error: Exception) -> None:
@@ -139,7 +141,6 @@ class RedisPipe:
             EngineUnavailable: Nothing is taken now.
         """
         self.check()
-        self._waiting_bytes += commit.size
         self._enqueue(commit)
         return commit.future
 
@@ -229,6 +230,7 @@ class RedisPipe:
 
     def _enqueue(self, one: PendingCommit | _Question) -> None:
         self._waiting.append(one)
+        self._waiting_bytes += one.size
         self._asked.set()
 
     async def _next_batch(self) -> list[PendingCommit | _Question]:
@@ -242,9 +244,9 @@ class RedisPipe:
         size = 0
         while self._waiting and len(batch) < MAX_BATCH and size < MAX_BATCH_BYTES:
             one = self._waiting.popleft()
+            size += one.size
+            self._waiting_bytes -= one.size
             if isinstance(one, PendingCommit):
-                size += one.size
-                self._waiting_bytes -= one.size
                 self._applied.sends(one)
             batch.append(one)
         return batch
@@ -259,9 +261,9 @@ class RedisPipe:
                 words = one.number, floor, int(one.grows), one.decided_at, one.now
                 commands.append(link.call(scripts.COMMIT, *who, *words, *kept, one.conditions, one.body))
             elif one.script is None:
-                commands.append(one.arguments)
+                commands.append(one.words)
             else:
-                commands.append(link.call(one.script, *one.arguments))
+                commands.append(link.call(one.script, *one.words))
         return commands
 
     def _settle(self, link: RedisLink, one: PendingCommit | _Question, reply: Any) -> None:  # noqa: ANN401

@@ -87,7 +87,8 @@ class RedisStore:
             raise MoveFailed(
                 f"there is no hub's state on Redis at {self._address}"
                 if form is None or form in _LEFT_OVER
-                else f"what Redis at {self._address} holds was written by another version of the hub"
+                else f"what Redis at {self._address} holds was written by another version of the hub: move "
+                "it with that one"
             )
         return Head(epoch.decode(), int(forgotten))
 
