@@ -202,6 +202,24 @@ async def test_a_hub_that_was_away_for_longer_than_the_log_reaches_back_ends(
             assert await again.engine.load("t") == {"a": b"199"}
 
 
+async def test_a_hub_that_can_not_follow_another_begins_anew(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it knows is not what is so any more: it must not decide, nor have clients believe, anything by it.
+
+    The other one goes on, and so does whoever reads what is stored.
+    """
+    async with hubs(server, 2) as (one, two):
+        monkeypatch.setattr(two, "changed_elsewhere", bytes.fromhex)
+        await one.put("a", b"1", "x")
+        async with asyncio.timeout(10):
+            assert "can't follow" in await two.engine.lost()
+        with pytest.raises(EngineUnavailable, match="can't follow"):
+            await two.put("a", b"2")
+        assert await one.engine.load("t") == {"a": b"1"}
+        assert await one.put("a", b"3", "x") == [2]
+
+
 async def test_no_connection_that_breaks_loses_or_doubles_anything(server: RedisServer) -> None:
     """Whichever it is, at whatever moment, while all write: what was acknowledged is there once, for all."""
     randomness = random.Random(5)

@@ -30,6 +30,10 @@ EMPTIED: Final = (
     "then takes it as it is"
 )
 BEHIND: Final = "no longer keeps what others wrote while this hub was held up: restart the hub"
+CONFUSING: Final = (
+    "holds what another hub has written and this one can't follow: run one version everywhere, and restart "
+    "this hub"
+)
 UNKNOWN: Final = "no longer knows what this hub wrote last, which was away for too long: restart the hub"
 
 
@@ -184,7 +188,7 @@ class Applied:
         """Apply the next commit.
 
         Raises:
-            Lost: What comes before it is not in the log any more.
+            Lost: What comes before it is not in the log any more; or the hub can't follow it.
             Parted: It follows another commit than the one that was applied last.
         """
         self._advance(entry)
@@ -194,8 +198,10 @@ class Applied:
         if commit is None and self.listener is not None:
             try:
                 self.listener.changed_elsewhere(changes)
-            except Exception:
+            except Exception as error:
+                # What this hub decides about those rows would be taken, for it has applied what others wrote.
                 _logger.exception("what another hub has written could not be followed")
+                raise Lost(CONFUSING) from error
         self._number_channels(entry, stored)
         try:
             tell(self.listener, None if commit is None else commit.apply, stored)
