@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final
 
 from qubix_tui.hub.clock import Clock
-from qubix_tui.hub.engine.base import Change, Engine
+from qubix_tui.hub.engine.base import Change, Engine, settled
 from qubix_tui.hub.job_logs import JobLogs
 from qubix_tui.hub.job_state import (
     BENCHMARKS_TABLE,
@@ -119,6 +119,10 @@ class JobArchive:
         Raises:
             EngineUnavailable: The store did not take it; nothing was dropped.
         """
+        return await settled(self._drop_old)
+
+    async def _drop_old(self) -> bool:
+        decided_at = self._engine.position
         oldest_kept = self._clock.time() - self._settings.retention_days * _SECONDS_PER_DAY
         excess = self._bytes - self._settings.retention_bytes
         dropped: list[str] = []
@@ -129,7 +133,8 @@ class JobArchive:
             excess -= kept.size
         if not dropped:
             return False
-        await self._engine.commit((), await self._removals(dropped), (), lambda: self._drop_all(dropped))
+        removals = await self._removals(dropped)
+        await self._engine.commit((), removals, (), lambda: self._drop_all(dropped), decided_at=decided_at)
         return True
 
     def _drop_all(self, job_ids: Sequence[str]) -> None:
@@ -144,5 +149,6 @@ class JobArchive:
             changes += await self._logs.removal(job_id)
             key = codec.decode_record(rows[job_id], StoredJob).key if job_id in rows else None
             if key is not None:
-                changes.append(Change(KEYS_TABLE, key, None, blind=True))
+                # Another hub may have dropped the job as well, and given its key to a new one.
+                changes.append(Change(KEYS_TABLE, key, None))
         return changes

@@ -1,6 +1,7 @@
 """Who decides about jobs, and who watches over them, where hubs share a store: rules, without sockets."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -69,6 +70,34 @@ async def test_two_hubs_that_take_a_key_at_once_take_one_job(duo: Duo) -> None:
     ids = await asyncio.gather(*taken)
     assert ids[0] == ids[1]
     assert duo.first.jobs.book.ids() == duo.second.jobs.book.ids() == ids[:1]
+
+
+async def test_a_leader_that_was_held_up_takes_no_key_from_a_newer_job(
+    duo: Duo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it dropped an old job the next leader did so, and the key came to stand for another job."""
+    request = SubmitJob(workload="work", idempotency_key="k")
+    old = await duo.first.jobs.submit(OPERATOR, request)
+    await duo.first.jobs.cancel(OPERATOR, old)
+    await duo.world.settle()
+    duo.world.clock.advance(31 * 86_400)
+    reading, goes_on, read = asyncio.Event(), asyncio.Event(), duo.first.engine.read
+
+    async def read_slowly(table: str, keys: Sequence[str]) -> dict[str, bytes]:
+        rows = await read(table, keys)
+        reading.set()
+        await goes_on.wait()
+        return rows
+
+    monkeypatch.setattr(duo.first.engine, "read", read_slowly)
+    dropping = asyncio.create_task(duo.first.jobs.book.archive.drop_old())
+    await reading.wait()
+    assert await duo.second.jobs.book.archive.drop_old()
+    new = await duo.second.jobs.submit(OPERATOR, request)
+    goes_on.set()
+    assert not await dropping
+    assert await duo.second.jobs.submit(OPERATOR, request) == new != old
+    assert duo.first.jobs.book.ids() == duo.second.jobs.book.ids() == [new]
 
 
 async def test_two_hubs_that_decide_at_once_decide_one_after_the_other(duo: Duo) -> None:
