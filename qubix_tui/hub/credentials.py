@@ -159,7 +159,8 @@ class Credentials:
         )
         detail = f"{request.role} {request.name or ''}".rstrip()
         note = self.audit.changes("token_issued", actor, token_id_of(digest), detail)
-        await self._commit([token_change(digest, known), *note], lambda: self._known.add(digest, known))
+        changes = [token_change(digest, known), *note]
+        await settled(lambda: self._commit(changes, lambda: self._known.add(digest, known)))
         return Issued(token_id=token_id_of(digest), token=token)
 
     async def revoke(self, actor: Actor, token_id: str, *, last: TokenSession | None = None) -> None:
@@ -239,7 +240,8 @@ class Credentials:
             self._codes.put(digest, made)
 
         removals = [Change(CODES_TABLE, gone, None, blind=True) for gone in old]
-        await self._commit([*removals, code_change(digest, made), *note], apply)
+        changes = [*removals, code_change(digest, made), *note]
+        await settled(lambda: self._commit(changes, apply))
         return Enrollment(code=code, expires_at=to_timestamp(made.expires))
 
     async def enroll(self, actor: Actor, request: Enroll) -> Enrolled:

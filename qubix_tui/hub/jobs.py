@@ -123,7 +123,7 @@ class Jobs:
             EngineUnavailable: The store did not take it.
         """
         if request.idempotency_key is None:
-            return await self._create(identity, request, None, self.book.position)
+            return await settled(lambda: self._create(identity, request, None, self.book.position))
         key = f"{identity.token_id or '-'}/{request.idempotency_key}"
         async with self.book.turn(key):
             return await settled(lambda: self._submit_once(identity, request, key))

@@ -4,6 +4,7 @@ A hub that is held hears of nothing, as one that is slow or was frozen; it decid
 """
 
 import asyncio
+import itertools
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -101,6 +102,26 @@ async def test_a_revocation_ends_connections_at_every_hub(hubs: Hubs) -> None:
     assert (mine.ended, shaking.ended, other.ended) == (CloseCode.REVOKED, "cut", None)
     with pytest.raises(ProtocolError, match="revoked"):
         there.tokens.find(token)
+
+
+async def test_what_is_new_is_stored_however_long_ago_it_was_decided(
+    hubs: Hubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that can't tell any more what others have written since has it decided anew."""
+    one, two = hubs
+    commit, refusals = one.engine.commit, itertools.cycle([True, False])
+
+    async def too_old(*args: Any, **options: Any) -> list[int]:
+        if next(refusals):
+            raise Conflict("tokens", "any")
+        return await commit(*args, **options)
+
+    monkeypatch.setattr(one.engine, "commit", too_old)
+    token, token_id = await one.issue()
+    code = await one.code()
+    await heard(two)
+    assert two.tokens.find(token)[0] == token_id
+    assert (await two.credentials.enroll(STRANGER, enroll(code))).provider_id.startswith("rig-")
 
 
 async def test_both_revoke_the_same_token(hubs: Hubs) -> None:

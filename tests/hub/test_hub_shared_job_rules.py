@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from qubix_tui.hub.engine.base import EngineUnavailable
+from qubix_tui.hub.engine.base import Conflict, EngineUnavailable
 from qubix_tui.hub.job_logs import LOGS_TABLE
 from qubix_tui.hub.job_state import REPORTS_TABLE
 from qubix_tui.hub.provider_state import PROVIDERS_TABLE
@@ -98,6 +99,22 @@ async def test_a_leader_that_was_held_up_takes_no_key_from_a_newer_job(
     assert not await dropping
     assert await duo.second.jobs.submit(OPERATOR, request) == new != old
     assert duo.first.jobs.book.ids() == duo.second.jobs.book.ids() == [new]
+
+
+async def test_a_job_is_taken_however_long_ago_that_was_decided(
+    duo: Duo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that can't tell any more what others have written since has it decided anew: it is one job."""
+    commit, refusals = duo.first.engine.commit, iter([True])
+
+    async def too_old(*args: Any, **options: Any) -> list[int]:
+        if next(refusals, False):
+            raise Conflict("jobs", "any")
+        return await commit(*args, **options)
+
+    monkeypatch.setattr(duo.first.engine, "commit", too_old)
+    job_id = await duo.first.jobs.submit(OPERATOR, WORK)
+    assert duo.second.jobs.book.ids() == [job_id]
 
 
 async def test_two_hubs_that_decide_at_once_decide_one_after_the_other(duo: Duo) -> None:
