@@ -27,6 +27,9 @@ from qubix_tui.protocol.job_records import Job, JobState, Receipt
 DROP_BATCH: Final = 50
 """Jobs that are dropped at most in one commit."""
 
+DROP_CHANGES: Final = 5_000
+"""Rows after which no more of them are added to it: a log has thousands, and others want the store, too."""
+
 _SECONDS_PER_DAY: Final = 86_400
 
 
@@ -123,32 +126,41 @@ class JobArchive:
 
     async def _drop_old(self) -> bool:
         decided_at = self._engine.position
+        old = self._old()
+        if not old:
+            return False
+        rows = await self._engine.read(FINISHED_TABLE, old)
+        dropped: list[str] = []
+        changes: list[Change] = []
+        for job_id in old:
+            changes += await self._removal(job_id, rows.get(job_id))
+            dropped.append(job_id)
+            if len(changes) >= DROP_CHANGES:
+                break
+        await self._engine.commit((), changes, (), lambda: self._drop_all(dropped), decided_at=decided_at)
+        return True
+
+    def _old(self) -> list[str]:
+        """Give the next jobs that are too old, or too much."""
         oldest_kept = self._clock.time() - self._settings.retention_days * _SECONDS_PER_DAY
         excess = self._bytes - self._settings.retention_bytes
-        dropped: list[str] = []
+        old: list[str] = []
         for job_id, kept in islice(self._kept.items(), DROP_BATCH):
             if kept.finished_at >= oldest_kept and excess <= 0:
                 break
-            dropped.append(job_id)
+            old.append(job_id)
             excess -= kept.size
-        if not dropped:
-            return False
-        removals = await self._removals(dropped)
-        await self._engine.commit((), removals, (), lambda: self._drop_all(dropped), decided_at=decided_at)
-        return True
+        return old
 
     def _drop_all(self, job_ids: Sequence[str]) -> None:
         for job_id in job_ids:
             self.drop(job_id)
 
-    async def _removals(self, job_ids: Sequence[str]) -> list[Change]:
-        rows = await self._engine.read(FINISHED_TABLE, job_ids)
-        changes: list[Change] = []
-        for job_id in job_ids:
-            changes += [Change(table, job_id, None, blind=True) for table in (FINISHED_TABLE, KEPT_TABLE)]
-            changes += await self._logs.removal(job_id)
-            key = codec.decode_record(rows[job_id], StoredJob).key if job_id in rows else None
-            if key is not None:
-                # Another hub may have dropped the job as well, and given its key to a new one.
-                changes.append(Change(KEYS_TABLE, key, None))
+    async def _removal(self, job_id: str, row: bytes | None) -> list[Change]:
+        changes = [Change(table, job_id, None, blind=True) for table in (FINISHED_TABLE, KEPT_TABLE)]
+        changes += await self._logs.removal(job_id)
+        key = codec.decode_record(row, StoredJob).key if row is not None else None
+        if key is not None:
+            # Another hub may have dropped the job as well, and given its key to a new one.
+            changes.append(Change(KEYS_TABLE, key, None))
         return changes

@@ -35,6 +35,7 @@ from qubix_tui.protocol.requests import (
     RenewLeases,
     ReportCompletion,
     ReportedProgress,
+    ReportLogs,
     ReportProgress,
     SubmitJob,
 )
@@ -101,7 +102,7 @@ class Agent:
         self.runs: dict[Attempt, Running] = {}
         self.accepted: set[Attempt] = set()
         self.outbox: list[ReportCompletion] = []
-        self.sent: list[ReportProgress | ReportCompletion] = []
+        self.sent: list[ReportProgress | ReportLogs | ReportCompletion] = []
         self.seqs: dict[Attempt, int] = {}
 
     @property
@@ -255,7 +256,7 @@ class Agent:
         for stop in answer.stop:
             self.stop((stop.job_id, stop.attempt))
 
-    async def send(self, report: ReportProgress | ReportCompletion) -> bool:
+    async def send(self, report: ReportProgress | ReportLogs | ReportCompletion) -> bool:
         """Report something; False where it has to be said again."""
         connection = self.connection
         if connection is None or connection.entry is None:
@@ -275,6 +276,14 @@ class Agent:
         said = ReportedProgress(progress=50.0, source="reported")
         await self.send(
             ReportProgress(job_id=attempt[0], attempt=attempt[1], seq=self.next_seq(attempt), progress=said)
+        )
+
+    async def say(self, attempt: Attempt, text: str) -> None:
+        """Report what a job printed."""
+        job_id, number = attempt
+        seq = self.next_seq(attempt)
+        await self.send(
+            ReportLogs(job_id=job_id, attempt=number, seq=seq, stream="stdout", from_=0, text=text)
         )
 
     async def flush(self) -> None:

@@ -13,6 +13,9 @@ import msgspec
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from qubix_tui.hub.engine.base import NewEvent, StoredEvent
+from qubix_tui.hub.job_logs import LOGS_TABLE, job_of
+from qubix_tui.hub.job_state import FINISHED_TABLE, KEPT_TABLE, Kept
+from qubix_tui.protocol import codec
 from qubix_tui.protocol.events import JOB_COMPLETED
 from qubix_tui.protocol.job_records import Job, JobState
 from qubix_tui.protocol.requests import SubmitJob
@@ -198,6 +201,14 @@ class JobsMachine(RuleBasedStateMachine):
             self.do(agent.hub, agent.progress(attempt))
         self.do(agent.hub, agent.flush())
 
+    @rule(numbers=st.sets(agents, min_size=1))
+    def say(self, numbers: set[int]) -> None:
+        """What runs there prints something."""
+        for agent in map(self.agent, numbers):
+            if agent.speaks:
+                for attempt in agent.alive():
+                    self.do(agent.hub, agent.say(attempt, "x" * 100))
+
     @rule(number=agents, data=st.data())
     def repeat(self, number: int, data: st.DataObject) -> None:
         """Say again what was acknowledged: an agent that was killed does."""
@@ -270,6 +281,14 @@ class JobsMachine(RuleBasedStateMachine):
             if job.state.is_final:
                 self.check_books(hub, job)
         self.check_providers(hub, jobs)
+        self.runner.run(self.check_sizes(hub))
+
+    async def check_sizes(self, hub: JobHub) -> None:
+        """What is remembered of the size of jobs that are over is what they take."""
+        index, logs = await hub.engine.load(KEPT_TABLE), await hub.engine.load(LOGS_TABLE)
+        for job_id, row in (await hub.engine.load(FINISHED_TABLE)).items():
+            pieces = sum(len(piece) for key, piece in logs.items() if job_of(key) == job_id)
+            assert codec.decode_record(index[job_id], Kept).size == len(row) + pieces
 
     def check_books(self, hub: JobHub, job: Job) -> None:
         receipts = self.runner.run(hub.jobs.book.archive.receipts(job.id))

@@ -1,7 +1,6 @@
 """Hubs that share a store: a client of any sees live what clients of all see."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,6 +13,7 @@ from qubix_tui.protocol.tokens import Role, new_token
 from qubix_tui.protocol.types import from_timestamp
 from tests.hub.manual_clock import ManualClock
 from tests.hub.shared_store import SharedEngine, SharedStore
+from tests.hub.sharing import sharing
 from tests.hub.wire import Client, Message, Running, eventually, running
 
 
@@ -49,13 +49,8 @@ class Hubs:
 @pytest.fixture
 async def hubs() -> AsyncIterator[Hubs]:
     """Three hubs: a, b and c."""
-    store = SharedStore()
-    engines = {name: SharedEngine(store, name) for name in "abc"}
-    async with contextlib.AsyncExitStack() as stack:
-        made = {
-            name: await stack.enter_async_context(running(engine=engine)) for name, engine in engines.items()
-        }
-        yield Hubs(store, made)
+    async with sharing("abc") as made:
+        yield Hubs(made.store, made.hubs)
 
 
 async def publish(agent: Client, seq: int, **members: Any) -> None:

@@ -1,32 +1,29 @@
 """Jobs of hubs that share a store, over real sockets: one marketplace, whichever hub somebody speaks to."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from qubix_tui.hub.config import HubConfig
 from qubix_tui.hub.job_state import Kept
 from qubix_tui.hub.jobs import RETENTION_SECONDS
 from qubix_tui.protocol import codec
 from qubix_tui.protocol.tokens import Role, new_token
 from tests.hub.manual_clock import ManualClock
 from tests.hub.scripted_agent import WORKLOADS, ScriptedAgent, join, submit
-from tests.hub.shared_store import SharedEngine, SharedStore
-from tests.hub.wire import Client, Message, Running, eventually, running
+from tests.hub.shared_store import SharedEngine
+from tests.hub.sharing import Sharing, sharing
+from tests.hub.wire import Client, Message, eventually, running
 
 
 class Hubs:
     """Two hubs on one store: a, which leads, and b."""
 
-    def __init__(
-        self, store: SharedStore, hubs: dict[str, Running], engines: dict[str, SharedEngine]
-    ) -> None:
-        self.store = store
-        self.a, self.b = hubs["a"], hubs["b"]
-        self.engines = engines
+    def __init__(self, made: Sharing) -> None:
+        self.store = made.store
+        self.a, self.b = made.hubs["a"], made.hubs["b"]
+        self.engines = made.engines
 
     async def watch(self, job_id: str) -> list[Client]:
         """A client of each hub that follows a job, and the marketplace."""
@@ -46,14 +43,8 @@ def clock() -> ManualClock:
 @pytest.fixture
 async def hubs(clock: ManualClock) -> AsyncIterator[Hubs]:
     """Two hubs."""
-    store = SharedStore()
-    engines = {name: SharedEngine(store, name) for name in "ab"}
-    async with contextlib.AsyncExitStack() as stack:
-        made = {
-            name: await stack.enter_async_context(running(HubConfig(port=0), clock=clock, engine=engine))
-            for name, engine in engines.items()
-        }
-        yield Hubs(store, made, engines)
+    async with sharing("ab", clock=clock) as made:
+        yield Hubs(made)
 
 
 @pytest.fixture
@@ -253,7 +244,7 @@ async def test_what_costs_more_than_can_be_told_ends_all_the_same(
     clock.advance(100)
     await agent.progress(order, 50.0)
     assert (await agent.complete(order))["type"] == "ack"
-    async with running(HubConfig(port=0), clock=clock, engine=SharedEngine(hubs.store, "c")) as third:
+    async with running(clock=clock, engine=SharedEngine(hubs.store, "c")) as third:
         for hub in (hubs.a, hubs.b, third):
             [job] = await hub.hub.jobs([job_id])
             assert (job.state, job.cost_micros) == ("completed", None)

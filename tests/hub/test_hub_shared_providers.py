@@ -1,7 +1,6 @@
 """Providers of several hubs that share a store: seen by all, looked after by one, connected once."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,6 +9,7 @@ from qubix_tui.hub.registry import OFFLINE_SECONDS, UNREACHABLE_SECONDS
 from qubix_tui.protocol.tokens import Role, new_token
 from tests.hub.manual_clock import ManualClock
 from tests.hub.shared_store import SharedEngine, SharedStore
+from tests.hub.sharing import sharing
 from tests.hub.wire import Client, Message, Running, eventually, running
 
 
@@ -60,14 +60,8 @@ def clock() -> ManualClock:
 @pytest.fixture
 async def hubs(clock: ManualClock) -> AsyncIterator[Hubs]:
     """Two hubs, a and b; a is the older one."""
-    store = SharedStore()
-    engines = {name: SharedEngine(store, name) for name in "ab"}
-    async with contextlib.AsyncExitStack() as stack:
-        made = {
-            name: await stack.enter_async_context(running(clock=clock, engine=engine))
-            for name, engine in engines.items()
-        }
-        yield Hubs(store, made, engines)
+    async with sharing("ab", clock=clock) as made:
+        yield Hubs(made.store, made.hubs, made.engines)
 
 
 def told(messages: list[Message]) -> list[tuple[str, str, int]]:
