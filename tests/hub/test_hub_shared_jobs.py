@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from qubix_tui.hub.job_state import Kept
+from qubix_tui.hub import job_archive
+from qubix_tui.hub.job_state import FINISHED_TABLE, Kept
 from qubix_tui.hub.jobs import RETENTION_SECONDS
 from qubix_tui.protocol import codec
+from qubix_tui.protocol.job_records import JobState
 from qubix_tui.protocol.tokens import Role, new_token
 from tests.hub.manual_clock import ManualClock
 from tests.hub.scripted_agent import WORKLOADS, ScriptedAgent, join, submit
@@ -253,18 +255,31 @@ async def test_what_costs_more_than_can_be_told_ends_all_the_same(
 
 
 async def test_old_jobs_are_gone_from_all_hubs(
-    hubs: Hubs, operator: Client, agent: ScriptedAgent, clock: ManualClock
+    hubs: Hubs,
+    operator: Client,
+    agent: ScriptedAgent,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The leader drops them, once, and the others forget them."""
-    job_id = await submit(operator)
-    order = await agent.start()
-    await agent.complete(order)
-    await eventually(lambda: list(hubs.a.hub.job_ids(None)) == [job_id])
-    clock.advance(31 * 86_400)
+    """The leader drops them, so many rows in a commit, and the others forget them."""
+    monkeypatch.setattr(job_archive, "DROP_CHANGES", 4)
+    for _ in range(5):
+        await submit(operator)
+        order = await agent.start()
+        await agent.log(order, "hello\n")
+        await agent.complete(order)
+    await eventually(lambda: len(hubs.a.hub.job_ids(JobState.COMPLETED)) == 5)
+    clock.advance(31 * 86_400 + RETENTION_SECONDS)
     written = len(hubs.store.log)
+
+    def dropped() -> list[int]:
+        commits = hubs.store.log[written:]
+        return [len(one.changes) for one in commits if one.changes[0].table == FINISHED_TABLE]
+
     await hubs.b.hub.services.jobs.sweep()
-    assert not [entry for entry in hubs.store.log[written:] if entry.changes[0].table == "finished_jobs"]
-    clock.advance(RETENTION_SECONDS)
+    assert dropped() == []
     await hubs.a.hub.services.jobs.sweep()
+    assert dropped() == [6, 6, 3]
     assert list(hubs.a.hub.job_ids(None)) == []
     await eventually(lambda: list(hubs.b.hub.job_ids(None)) == [])
+    assert await hubs.store.memory.load("job_logs") == {}
