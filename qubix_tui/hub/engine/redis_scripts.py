@@ -61,7 +61,8 @@ local function write_rows(prefix, node, seq, changes)
       redis.call('HDEL', prefix .. 'table:' .. name, key)
       redis.call('ZREM', prefix .. 'index:' .. name, key)
     end
-    local version = redis.call('HGET', prefix .. 'versions', row)
+    local version = change[6]
+    if version == nil then version = redis.call('HGET', prefix .. 'versions', row) end
     local others = version and written_by_others(version, node) or '0'
     redis.call('HSET', prefix .. 'versions', row, seq .. ' ' .. node .. ' ' .. others)
   end
@@ -139,7 +140,8 @@ if tonumber(number) < tonumber(mine[1]) then return 'stale' end
 -- The first write decides whether a full Redis refuses all of it; after that nothing is refused.
 local function finish(result)
   if grows ~= '1' then redis.call('HDEL', results, number) end
-  redis.call('HSET', results, '', floor, number, result)
+  redis.call('HSET', results, number, result)
+  if floor ~= mine[1] then redis.call('HSET', results, '', floor) end
   for old = tonumber(mine[1]), tonumber(floor) - 1 do redis.call('HDEL', results, text(old)) end
   return result
 end
@@ -156,11 +158,9 @@ local changes, events = parse(body, 1)
 for index, change in ipairs(changes) do
   -- What was written before the log begins is not known any more: decided so long ago, it is decided again.
   if change[3] < 2 and applied + 1 < first then return finish('row ' .. index .. ' ' .. found[2]) end
-  local version = change[3] < 2 and redis.call('HGET', prefix .. 'versions', change[5])
-  local others = version and written_by_others(version, node)
-  if others and tonumber(others) > applied then
-    return finish('row ' .. index .. ' ' .. others)
-  end
+  change[6] = redis.call('HGET', prefix .. 'versions', change[5])
+  local others = change[6] and change[3] < 2 and written_by_others(change[6], node) or '0'
+  if tonumber(others) > applied then return finish('row ' .. index .. ' ' .. others) end
 end
 seq = seq + 1
 finish('done ' .. text(seq))
