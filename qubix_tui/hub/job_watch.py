@@ -15,6 +15,9 @@ counts at least from the last renewal:
   it is renewed before the store says that it runs again, and that the others hear.
 - A hub that was cut off can't know who came and went: it counts from when it is back.
 - What a hub decides from an old view of the job, or of its provider, is refused by the store.
+
+All of that stands on there being one store: two that each take themselves for it have hubs that know nothing
+of each other.
 """
 
 import asyncio
