@@ -314,7 +314,7 @@ async def test_a_redis_that_stood_still_goes_on_for_all(
 async def test_a_hub_that_was_frozen_decides_from_what_is_so_when_it_goes_on(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it had decided before is refused, and decided again: two that count up miss nothing."""
+    """What it had decided before is decided again; Redis, which answered in time, is not taken for away."""
     monkeypatch.setattr(redis_pipe, "RENEW_SECONDS", 0.2)
     child = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -6,7 +6,7 @@ to be decided by who knows what it was.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, Self
 
 import msgspec
@@ -30,6 +30,9 @@ CONNECT_SECONDS: Final = 1.0
 
 ANSWER_SECONDS: Final = 2.0
 """How long Redis may take to answer before the connection is given up."""
+
+STALL_SECONDS: Final = 0.5
+"""So much later than it was to be woken up a process has stood still."""
 
 OLDEST_VERSION: Final = (7, 0)
 
@@ -121,7 +124,7 @@ class RedisLink:
         if not connection.is_connected:
             raise LinkDown(f"the connection to Redis at {self.address} is gone")
         try:
-            async with asyncio.timeout(ANSWER_SECONDS + patience):
+            async with _patience(ANSWER_SECONDS + patience):
                 await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
                 return [await self._reply() for _ in commands]
         except (TimeoutError, OSError, RedisError) as error:
@@ -135,7 +138,7 @@ class RedisLink:
             LinkDown: The connection is gone, or nothing came.
         """
         try:
-            async with asyncio.timeout(patience):
+            async with _patience(patience):
                 return await self._connection.read_response()
         except (TimeoutError, OSError, RedisError) as error:
             await self.close()
@@ -208,6 +211,36 @@ class RedisLink:
         causes = (error, error.__cause__, error.__context__)
         reason = next((one.strerror or str(one) for one in causes if isinstance(one, OSError)), str(error))
         return f"{where} can't be reached: see whether it runs there ({printable(reason, 200)})"
+
+
+@contextlib.asynccontextmanager
+async def _patience(seconds: float) -> AsyncIterator[None]:
+    """Wait so long for what is done in it, not counting when this process itself stood still.
+
+    Raises:
+        TimeoutError: It was not done.
+    """
+    loop = asyncio.get_running_loop()
+    timers: list[asyncio.TimerHandle] = []
+    async with asyncio.timeout(None) as deadline:
+
+        def start() -> None:
+            due = loop.time() + seconds
+            timers[:] = [loop.call_at(due, look, due)]
+
+        def look(due: float) -> None:
+            now = loop.time()
+            if now - due > STALL_SECONDS:
+                # What came meanwhile is still to be read.
+                start()
+            else:
+                deadline.reschedule(now)
+
+        start()
+        try:
+            yield
+        finally:
+            timers[0].cancel()
 
 
 def _connection(address: RedisAddress) -> AbstractConnection:
