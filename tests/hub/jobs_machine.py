@@ -19,7 +19,8 @@ from qubix_tui.protocol import codec
 from qubix_tui.protocol.events import JOB_COMPLETED
 from qubix_tui.protocol.job_records import Job, JobState
 from qubix_tui.protocol.requests import SubmitJob
-from tests.hub.job_world import Agent, Agents, JobHub
+from tests.hub.job_agent import Agent, JobsOfHub
+from tests.hub.job_world import Agents, JobHub
 
 AGENTS = 3
 PRICES = [3.6, 7.2, None]
@@ -74,7 +75,7 @@ class JobsMachine(RuleBasedStateMachine):
 
     # Doing things
 
-    def do(self, hub: JobHub | None, work: Coroutine[Any, Any, Any]) -> None:
+    def do(self, hub: JobsOfHub | None, work: Coroutine[Any, Any, Any]) -> None:
         """Have a hub do something, if it can now, and what follows from it."""
 
         async def done() -> None:

@@ -12,7 +12,9 @@ from qubix_tui.hub.job_state import REPORTS_TABLE
 from qubix_tui.hub.provider_state import PROVIDERS_TABLE
 from qubix_tui.protocol.job_records import JobState
 from qubix_tui.protocol.requests import JobAnswer, JobAttempt, RenewLeases, ReportLogs, SubmitJob
-from tests.hub.job_world import OPERATOR, SETTINGS, Agent, SharedWorld, SharingHub
+from tests.hub.job_agent import SETTINGS, Agent
+from tests.hub.job_world import OPERATOR
+from tests.hub.shared_job_world import SharedWorld, SharingHub
 
 WORK = SubmitJob(workload="work")
 GIVEN_UP = SETTINGS.lease_seconds + SETTINGS.margin_seconds

@@ -8,13 +8,15 @@ from hypothesis import settings
 from hypothesis.stateful import precondition, rule
 
 from qubix_tui.hub.engine.base import StoredEvent
-from tests.hub.job_world import Agent, JobHub, SharedWorld
+from tests.hub.job_agent import Agent, JobsOfHub
+from tests.hub.job_world import JobHub
 from tests.hub.jobs_machine import AGENTS, PRICES, JobsMachine
+from tests.hub.shared_job_world import SharedWorld
 
 MAX_HUBS = 3
 HAPPENINGS = ["nothing", "lag", "cut", "frozen", "killed", "heal", "cancel"]
 STEP_SECONDS = 4.0
-"""Longer than a hub looks away, unless it is frozen."""
+"""How often hubs look at their deadlines: they may not look away for as long as another one may be silent."""
 
 
 class SharedHubsMachine(JobsMachine):
@@ -127,10 +129,10 @@ class SharedHubsMachine(JobsMachine):
 
     # Nobody gets anything done at a frozen hub
 
-    def is_frozen(self, hub: JobHub | None) -> bool:
+    def is_frozen(self, hub: JobsOfHub | None) -> bool:
         return hub is not None and hub not in self.world.reachable
 
-    def do(self, hub: JobHub | None, work: Coroutine[Any, Any, Any]) -> None:
+    def do(self, hub: JobsOfHub | None, work: Coroutine[Any, Any, Any]) -> None:
         super().do(None if self.is_frozen(hub) else hub, work)
 
     def obey(self, agent: Agent, *, refuses: bool) -> None:
