@@ -191,14 +191,26 @@ def unsubscribe(session: Conversation, request: Request) -> None:
     session.reply(events.UNSUBSCRIBED, events.Unsubscribed(subscription=channel), request.id)
 
 
-def auth(session: Conversation, request: Request) -> None:
+def auth(session: Conversation, request: Request) -> Awaitable[None] | None:
     """Give the connection the role of the token that it shows."""
-    services = session.services
     if session.entry is not None:
         raise ProtocolError(
             ErrorCode.CONFLICT,
             f"this connection is {session.entry.id}'s by now; auth comes before provider:register",
         )
+    if session.services.is_news(request.data.token):
+        return _auth_with_news(session, request)
+    _authenticate(session, request)
+    return None
+
+
+async def _auth_with_news(session: Conversation, request: Request) -> None:
+    await session.services.catch_up()
+    _authenticate(session, request)
+
+
+def _authenticate(session: Conversation, request: Request) -> None:
+    services = session.services
     try:
         identity = services.access.authenticate(request.data.token)
     except ProtocolError as error:

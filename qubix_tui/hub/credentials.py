@@ -18,7 +18,7 @@ import msgspec
 from qubix_tui.hub.access import Identity
 from qubix_tui.hub.audit import Actor, Audit
 from qubix_tui.hub.clock import Clock
-from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable, settled
+from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable, caught_up, settled
 from qubix_tui.hub.enrolment import CODES_TABLE, Code, Codes, code_change, unknown
 from qubix_tui.hub.keyed_locks import KeyedLocks
 from qubix_tui.hub.registry import Registry
@@ -252,6 +252,8 @@ class Credentials:
                 provider has a token.
             EngineUnavailable: The store did not take it; the code is still good.
         """
+        if self._codes.is_news(request.code):
+            await caught_up(self._engine)
         digest, _ = self._find_code(request.code)
         async with self._turns.of(digest):
             return await settled(lambda: self._enroll(actor, request))

@@ -80,6 +80,11 @@ class Codes:
         """Know a code no longer."""
         self._known.pop(digest, None)
 
+    def is_news(self, text: str) -> bool:
+        """Whether a code is whole, and not known: another hub may have made it just now."""
+        code = tokens.read_code(text)
+        return code is not None and tokens.hash_token(code) not in self._known
+
     def find(self, text: str, now: float) -> tuple[str, Code]:
         """Give the hash of a code that is good, and what is kept of it.
 

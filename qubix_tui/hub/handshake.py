@@ -47,13 +47,27 @@ class Doorkeeper:
 
     def process_request(
         self, connection: ServerConnection, request: Request
-    ) -> Response | Awaitable[Response] | None:
+    ) -> Response | Awaitable[Response | None] | None:
         """Judge a handshake (None lets it through), or answer a request for a page."""
         session = cast("Session", connection)
         if session.refusal is not None:
             refusal = session.refusal
             return error_response(request, 503, refusal.message, retry_after=refusal.retry_after)
         self._find_client(session, request)
+        if self._shows_news(request):
+            return self._judge_with_news(session, request)
+        return self._judge(session, request)
+
+    async def _judge_with_news(self, session: Session, request: Request) -> Response | None:
+        """Judge who shows what another hub may have handed out just now."""
+        try:
+            await self._services.catch_up()
+        except ProtocolError as error:
+            return error_response(request, 503, error.message, retry_after=error.retry_after)
+        answer = self._judge(session, request)
+        return await answer if isinstance(answer, Awaitable) else answer
+
+    def _judge(self, session: Session, request: Request) -> Response | Awaitable[Response] | None:
         try:
             identity = self._identify(session, request)
             if "websocket" not in request.headers.get("Upgrade", "").lower():
@@ -87,6 +101,13 @@ class Doorkeeper:
         if not self._accepts():
             return error_response(request, 503, "the hub is stopping", retry_after=COME_BACK_SECONDS)
         return None
+
+    def _shows_news(self, request: Request) -> bool:
+        try:
+            token = bearer_token(request.headers.get_all("Authorization"))
+        except ProtocolError:
+            return False
+        return token is not None and self._services.is_news(token)
 
     def _identify(self, session: Session, request: Request) -> Identity:
         try:

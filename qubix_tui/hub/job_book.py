@@ -123,15 +123,6 @@ class JobBook:
         """Up to where other hubs' words are known; see `Engine.position`."""
         return self._engine.position
 
-    async def catch_up(self) -> None:
-        """Wait until what other hubs have written up to now is known here.
-
-        Raises:
-            EngineUnavailable: The store is not there.
-        """
-        # All hubs hear of all commits in one order: what was there before one's own is known when that is.
-        await self._engine.commit((), [Change("hub", "probe", b"", blind=True)], ())
-
     def knows(self, job_id: str) -> bool:
         """Whether there is such a job, or was one not long ago."""
         return job_id in self.live or self.archive.state(job_id) is not None

@@ -8,7 +8,7 @@ import msgspec
 from qubix_tui.hub import framing
 from qubix_tui.hub.access import Identity
 from qubix_tui.hub.clock import Clock
-from qubix_tui.hub.engine.base import Change, Engine, settled
+from qubix_tui.hub.engine.base import Change, Engine, caught_up, settled
 from qubix_tui.hub.fanout import Fanout
 from qubix_tui.hub.job_agents import JobAgents, log_frame
 from qubix_tui.hub.job_book import JobBook
@@ -142,7 +142,7 @@ class Jobs:
                 field="data.idempotencyKey",
             )
         if not self.book.knows(known.job_id):
-            await self.book.catch_up()
+            await caught_up(self._engine)
         return known.job_id
 
     def is_offered(self, workload: str) -> bool:

@@ -136,6 +136,10 @@ class Tokens:
         else:
             del self._known[token_id], self._hashes[token_id]
 
+    def is_news(self, token: str) -> bool:
+        """Whether a token is whole, and not known: another hub may have handed it out just now."""
+        return tokens.is_token(token) and token_id_of(tokens.hash_token(token)) not in self._known
+
     def find(self, token: str) -> tuple[str, KnownToken]:
         """Give the id of a token that is shown, and what is known of it.
 

@@ -119,6 +119,8 @@ class SharedEngine:
         self.position = 0
         self.held = False
         """It hears of no commit, until `hear`."""
+        self.hears_when_asked = False
+        """It is held no more once it is asked for what there is."""
         self.away = False
         self._store = store
         self._offsets: dict[str, int] = {}
@@ -223,6 +225,9 @@ class SharedEngine:
     async def replay(self, channel: str, since: int, *, limit: int) -> Replay:
         self._check()
         written = len(self._store.log)
+        if self.hears_when_asked:
+            self.held = False
+            self.hear()
         replay = await self._store.memory.replay(channel, since, limit=limit)
         while self.position < written:  # noqa: ASYNC110 - until the test lets it hear
             await asyncio.sleep(0)

@@ -134,6 +134,16 @@ async def settled(attempt: Callable[[], Awaitable[T]]) -> T:
     raise EngineUnavailable(f"other hubs change the same all the time ({last}); try again")
 
 
+async def caught_up(engine: "Engine") -> None:
+    """Wait until a hub has been told of all that others have stored by now.
+
+    Raises:
+        EngineUnavailable: The store is not there.
+    """
+    # A replay gives only what its hub was told of, even of a channel on which there is nothing.
+    await engine.replay("hub", 0, limit=1)
+
+
 class Engine(Protocol):
     """Tables of bytes, and channels of events with offsets. All calls are made from one event loop."""
 
