@@ -141,8 +141,7 @@ class Jobs:
                 f"this key stands for {known.job_id}, which is another job: give this one a key of its own",
                 field="data.idempotencyKey",
             )
-        if not self.book.knows(known.job_id):
-            await caught_up(self._engine)
+        await self._hear_of(known.job_id)
         return known.job_id
 
     def is_offered(self, workload: str) -> bool:
@@ -173,6 +172,7 @@ class Jobs:
             ProtocolError: ``not_found``, or ``conflict``: it is over.
             EngineUnavailable: The store did not take it.
         """
+        await self._hear_of(job_id)
         self._live(job_id, "only one that waits or runs can be cancelled")
         who = identity.subject
         decision = await self.book.change(job_id, lambda live: self.book.rules.cancel(live, who))
@@ -189,7 +189,9 @@ class Jobs:
 
         Raises:
             ProtocolError: ``not_found``, or ``conflict``: it does not wait.
+            EngineUnavailable: It is not known here, and the store can't be asked.
         """
+        await self._hear_of(job_id)
         live = self._live(job_id, "only one that waits has a reason to")
         if live.state is not JobState.QUEUED:
             raise ProtocolError(
@@ -205,6 +207,7 @@ class Jobs:
         Raises:
             EngineUnavailable: The store can't be read.
         """
+        await self._hear_of(job_id)
         return next(iter(await self.book.records([job_id])), None)
 
     async def snapshot(self, job_id: str) -> Iterator[bytes]:
@@ -262,6 +265,11 @@ class Jobs:
             while await self.book.archive.drop_old():
                 pass
         await self._watch.note_time()
+
+    async def _hear_of(self, job_id: str) -> None:
+        """Know a job that another hub has acknowledged."""
+        if not self.book.knows(job_id):
+            await caught_up(self._engine)
 
     def _live(self, job_id: str, otherwise: str) -> LiveJob:
         live = self.book.live.get(job_id)

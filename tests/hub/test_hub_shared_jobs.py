@@ -173,6 +173,21 @@ async def test_a_key_is_known_where_its_job_is_not_yet(hubs: Hubs, operator: Cli
     assert (await elsewhere.ask("job:cancel", {"jobId": first}))["type"] == "ok"
 
 
+async def test_a_job_is_known_at_the_next_hub_at_once(hubs: Hubs, operator: Client) -> None:
+    """However late that hears of it: it is shown there, with why it waits, and can be cancelled."""
+    other, late = await hubs.b.client(Role.OPERATOR), hubs.engines["b"]
+    late.hears_when_asked = True
+    for kind, answer in (("job:why", "match"), ("job:cancel", "ok")):
+        late.held = True
+        job_id = await submit(operator)
+        assert (await other.ask(kind, {"jobId": job_id}))["type"] == answer
+    late.held = True
+    job_id = await submit(operator)
+    await other.ask("subscribe:job", {"snapshot": True}, subscriptionId=job_id)
+    shown = [one for one in await other.heard() if one["type"] == "MARKETPLACE_UPDATE"]
+    assert [one["data"]["job"]["id"] for one in shown] == [job_id]
+
+
 async def test_an_agent_goes_on_at_another_hub(hubs: Hubs, operator: Client, clock: ManualClock) -> None:
     """And back: with its job, and its log, of which each hub knows what the other wrote."""
     token = new_token(Role.PROVIDER)
