@@ -195,6 +195,20 @@ async def test_a_hub_that_takes_over_gives_a_whole_lease(duo: Duo) -> None:
     assert 60_000 <= receipt.running_ms <= 62_000
 
 
+async def test_a_hub_that_takes_over_before_it_looked_at_anything_does_so_too(duo: Duo) -> None:
+    """It has just started, and knows from the store who watched until then."""
+    job_id = await duo.running(duo.second)
+    third = await duo.world.start()
+    duo.world.clock.advance(3)
+    await duo.agent.renew()
+    for hub in (duo.first, duo.second):
+        await duo.world.kill(hub)
+    await duo.pass_time(GIVEN_UP - 1)
+    assert duo.state(third, job_id) is JobState.UNKNOWN
+    await duo.pass_time(3)
+    assert duo.state(third, job_id) is JobState.FAILED
+
+
 async def test_what_was_heard_at_another_hub_is_paid(duo: Duo) -> None:
     """As that one told, when it was gone before it saw that the agent had fallen silent."""
     job_id = await duo.running(duo.second)
