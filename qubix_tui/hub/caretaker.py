@@ -24,6 +24,9 @@ SWEEP_SECONDS = 1.0
 STALL_SECONDS = 2.0
 """A sweep that is later than this was held up with the whole hub."""
 
+FINISH_SECONDS = 2.0
+"""What the last sweep may take to store what it has decided, when the hub ends."""
+
 UNREAD_SECONDS = 20.0
 """A client that takes nothing from its socket for so long is cut."""
 
@@ -115,7 +118,12 @@ class Caretaker:
                     states = asyncio.create_task(self._sweep_states(), name="hub sweep of states")
         finally:
             if states is not None:
-                states.cancel()
+                # Broken off, what it has begun to store would be stored all the same, and others would decide
+                # about the same providers and jobs before they know it.
+                try:
+                    await asyncio.wait([states], timeout=FINISH_SECONDS)
+                finally:
+                    states.cancel()
                 await asyncio.gather(states, return_exceptions=True)
 
     async def sweep(self) -> None:

@@ -339,10 +339,10 @@ class Providers:
 
     def _apply_all(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
-            entry = self.registry.get(outcome.provider_id)
             self.registry.apply(outcome)
-            if outcome.stored is None and entry is not None:
-                self.history.forget(entry.id)
+            if outcome.stored is None:
+                self.history.forget(outcome.provider_id)
+                self._give_up(outcome.provider_id)
 
     def _take_over(self, connection: ProviderConnection, identity: Identity, outcome: Outcome) -> None:
         """Apply a registration; whatever still comes over the provider's old connection is dropped."""

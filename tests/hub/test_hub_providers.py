@@ -228,6 +228,17 @@ async def test_any_message_brings_a_silent_provider_back(hub: Running, clock: Ma
         ]
 
 
+async def test_who_is_removed_while_it_is_silent_comes_anew(hub: Running, clock: ManualClock) -> None:
+    """Its connection is ended: it would publish for a provider that is no more, and never know."""
+    async with await hub.client(Role.OPERATOR) as operator, await hub.agent() as agent:
+        provider_id = (await agent.register())["data"]["providerId"]
+        clock.advance(50)
+        await hub.hub.services.providers.sweep()
+        assert (await operator.ask("provider:remove", {"providerId": provider_id}))["type"] == "ok"
+        assert (await agent.closed())[0] == 4009
+        assert hub.hub.services.providers.connected == 0
+
+
 async def test_an_owner_pauses_and_an_operator_removes(hub: Running) -> None:
     """`ok` when it is stored; removing needs it offline."""
     async with await hub.client() as watcher, await hub.client(Role.OPERATOR) as operator:

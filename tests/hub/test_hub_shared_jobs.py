@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from qubix_tui.hub import job_archive
+from qubix_tui.hub import job_archive, job_watch
 from qubix_tui.hub.job_state import FINISHED_TABLE, Kept
 from qubix_tui.hub.jobs import RETENTION_SECONDS
 from qubix_tui.protocol import codec
@@ -262,6 +262,39 @@ async def test_what_costs_more_than_can_be_told_ends_all_the_same(
             assert (job.state, job.cost_micros) == ("completed", None)
             [receipt] = await hub.hub.receipts(job_id)
             assert (receipt.running_ms, receipt.cost_micros) == (100_000, None)
+
+
+async def test_what_a_hub_has_begun_to_decide_is_decided_when_it_leaves(
+    hubs: Hubs,
+    operator: Client,
+    agent: ScriptedAgent,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody decides about the same job meanwhile: an agent that accepts too late is told so."""
+    monkeypatch.setattr(job_watch, "LEASE_SECONDS", 60)
+    await submit(operator)
+    order = await agent.assigned()
+    other = await hubs.b.client(Role.OPERATOR)
+    entries = len(hubs.store.log)
+    hubs.engines["b"].held = True
+    clock.advance(11)
+    await eventually(lambda: any(entry.node == "b" for entry in hubs.store.log[entries:]))
+    taken = asyncio.create_task(submit(other))
+    draining = asyncio.create_task(hubs.b.hub.drain(10.0))
+    await eventually(lambda: not hubs.b.hub.ready)
+    await agent.client.heard()
+    answer = asyncio.create_task(agent.accept(order))
+    await eventually(lambda: hubs.b.hub.telemetry.messages_received["job:accept"] == 1)
+    hubs.engines["b"].held = False
+    hubs.engines["b"].hear()
+    assert (await answer)["type"] == "job:stop"
+    await taken
+    [job] = await hubs.a.hub.jobs([order["jobId"]])
+    assert (job.state, job.reason) == ("queued", "accept_timeout")
+    for client in (agent.client, other):
+        await client.socket.close()
+    await draining
 
 
 async def test_old_jobs_are_gone_from_all_hubs(
