@@ -11,8 +11,13 @@ from tests.end_to_end.job_cases import Case
 from tests.end_to_end.job_checks import settle
 from tests.end_to_end.job_machine import Agent
 from tests.end_to_end.job_ordeal import Ordeal, RandomOrdeal
+from tests.end_to_end.job_rivals import race
 from tests.end_to_end.job_world import running_world
 from tests.redis_server import RedisServer
+
+RACES = 8
+SOAK_RACES = 50
+"""Jobs that are submitted and cancelled at several hubs at once, when all faults are over."""
 
 
 async def run(
@@ -25,7 +30,10 @@ async def run(
     redis: RedisServer | None = None,
     hubs: int = 1,
 ) -> dict[str, int]:
-    """Put a job through each of these cases, as many at a time as there are agents; gives how they ended."""
+    """Put a job through each of these cases, as many at a time as there are agents; gives how they ended.
+
+    Where there are several hubs, some jobs more are fought over by clients of all of them.
+    """
     async with running_world(root, agents=agents, lease=lease, redis=redis, hubs=hubs) as world:
         ordeal, waiting = Ordeal(world, freeze), list(reversed(cases))
         lived_through: dict[str, Case] = {}
@@ -39,6 +47,8 @@ async def run(
             for agent in world.agents:
                 tasks.create_task(one_after_another(agent))
         assert len(lived_through) == len(cases)
+        if hubs > 1:
+            lived_through |= await race(world, RACES, random.Random(7))
         return await settle(world, world.job_ids, lived_through)
 
 
@@ -83,13 +93,16 @@ async def run_at_random(
         async with asyncio.TaskGroup() as tasks:
             for agent in world.agents:
                 tasks.create_task(one_after_another(agent))
+        if hubs > 1:
+            lived_through |= await race(world, SOAK_RACES, random.Random(seed))
         ends = await settle(world, world.job_ids, lived_through)
         attempts = sum([(await world.account(job_id)).job.attempt for job_id in world.job_ids])
         moves = world.follower.recoveries
-    assert sum(ends.values()) == count
+    assert sum(ends.values()) == len(lived_through)
     counted = ", ".join(f"{number} {state}" for state, number in sorted(ends.items()))
+    fought_over = f", {SOAK_RACES} fought over by clients of all" if hubs > 1 else ""
     sys.stdout.write(
-        f"{count} jobs through as many random faults on {where} (seed {seed}, "
+        f"{count} jobs through as many random faults on {where}{fought_over} (seed {seed}, "
         f"{time.monotonic() - began:.0f} s): {counted}, in {attempts} attempts; each ended once, none ran "
         f"twice at once, the ledger adds up, nothing was left over; a client that reconnected {moves} times "
         "missed nothing and saw nothing twice\n"
