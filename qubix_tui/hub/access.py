@@ -203,8 +203,9 @@ class Access:
                     ErrorCode.UNAUTHENTICATED,
                     f"{needed}; send auth with a token first, or Authorization: Bearer when connecting",
                 )
+            why = "" if identity.token_id else ", for it showed no token"
             raise ProtocolError(
-                ErrorCode.FORBIDDEN, f"{needed}; this connection has the role {identity.role.value}"
+                ErrorCode.FORBIDDEN, f"{needed}; this connection has the role {identity.role.value}{why}"
             )
         if isinstance(request.data, Register):
             _check_simulated(identity, request.data)

@@ -9,11 +9,14 @@ each once.
 """
 
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 
 from qubix_tui.hub import framing
 from qubix_tui.hub.engine.base import Change, Engine, EngineUnavailable, NewEvent, StoredEvent
 from qubix_tui.hub.fanout import Fanout
+
+_logger = logging.getLogger("qubix.hub.engine")
 
 
 def _ignore(changes: Sequence[Change]) -> None:
@@ -90,9 +93,14 @@ class Publisher:
         try:
             await self._engine.commit((), changes, events, apply, decided_at=decided_at)
         except EngineUnavailable as error:
+            if self._refusal is None and self._engine.available:
+                # One that is gone tells so itself.
+                _logger.error("changes are refused: %s", error)
             self._refusal = str(error)
             raise
-        self._refusal = None
+        if self._refusal is not None:
+            self._refusal = None
+            _logger.warning("changes are stored again")
 
     # What the engine tells
 

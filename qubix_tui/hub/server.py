@@ -247,7 +247,7 @@ class Hub(Broadcasts, Views):
         if self._listeners.outlives:
             self._listeners.close()
         ends = asyncio.get_running_loop().time() + deadline
-        _logger.info("stopping; %d clients are connected", len(self.caretaker.clients))
+        _logger.info("stopping; clients connected: %d", len(self.caretaker.clients))
         assert self._sweeper is not None
         assert self._heartbeat is not None
         await self._heartbeat.close()

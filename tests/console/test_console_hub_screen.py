@@ -187,10 +187,10 @@ async def test_why_the_store_is_away_is_said() -> None:
         )
         shown.connection.emit(MARKETPLACE_UPDATE, away)
         text = await shown.text()
-        assert "The store is away: Redis at rack:6379 does not answer" in text
+        assert "Nothing can be stored: Redis at rack:6379 does not answer" in text
         assert "\x1b" not in text
         shown.connection.emit(MARKETPLACE_UPDATE, StoreState(up=True, since=to_timestamp(NOW + 9)))
-        assert "The store is away" not in await shown.text()
+        assert "Nothing can be stored" not in await shown.text()
 
 
 async def test_a_hub_without_its_store_says_so() -> None:

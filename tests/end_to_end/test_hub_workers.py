@@ -219,7 +219,7 @@ def test_ctrl_c_is_one_signal(options: list[str], tmp_path: Path) -> None:
         with stays(url):
             screen.press("\x03")
             supervisor.next("STOPPING")
-            screen.wait_for("1 clients are connected")
+            screen.wait_for("clients connected: 1")
         assert screen.wait_end() == 0
         assert "told to end again" not in screen.text
 

@@ -100,6 +100,10 @@ def test_each_role_may_do_its_own(kind: str, role: Role) -> None:
     assert kind in message
     helpful = [other.value for other in Role if kind in MAY[other]]
     assert any(f"role {name}" in message for name in helpful)
+    assert ("showed no token" in message) is (role is not Role.NOBODY)
+    if role is not Role.NOBODY:
+        known = Identity(role, "somebody", "3f9a1c07b2d4")
+        assert "showed no token" not in refused(code, access.authorise, known, request(kind))
 
 
 @pytest.mark.parametrize(

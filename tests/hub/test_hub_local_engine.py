@@ -175,6 +175,16 @@ async def test_a_disk_that_fills_fails_that_commit_alone(path: Path) -> None:
         assert [event.offset for event in (await engine.replay("x", 0, limit=9)).events] == [1, 2]
 
 
+async def test_a_database_that_was_moved_is_not_begun_anew(path: Path) -> None:
+    """An empty one in its place would forget every token, and stand in the way of the move back."""
+    async with opened(path) as engine:
+        await append(engine, "x")
+    path.rename(path.with_name(f"{path.name}.moved"))
+    with pytest.raises(EngineUnavailable, match=r"was moved to a Redis .* set storage\.engine"):
+        await LocalEngine(path).open()
+    assert not path.exists()
+
+
 async def test_a_locked_file_fails_the_commit_and_says_so(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

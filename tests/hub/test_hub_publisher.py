@@ -109,6 +109,28 @@ async def test_a_commit_that_fails_publishes_nothing(fixture: Fixture) -> None:
     assert fixture.publisher.stores
 
 
+async def test_an_engine_that_is_there_and_takes_nothing_is_logged_once(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the reason, and again when it takes something: the engine itself logs only that it is gone."""
+    fixture.engine.held = False
+    with monkeypatch.context() as patched:
+
+        async def full(*_args: object, **_options: object) -> None:
+            raise EngineUnavailable("Redis is full")
+
+        patched.setattr(fixture.engine, "commit", full)
+        for _ in range(2):
+            with pytest.raises(EngineUnavailable):
+                await fixture.publisher.commit((), ())
+    await fixture.publisher.commit((), ())
+    await fixture.publisher.commit((), ())
+    assert [one.message for one in caplog.records] == [
+        "changes are refused: Redis is full",
+        "changes are stored again",
+    ]
+
+
 async def test_one_commit_reaches_several_channels_in_its_order(fixture: Fixture) -> None:
     """Each event has the offset of its own channel."""
     events = [

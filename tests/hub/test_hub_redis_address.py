@@ -85,6 +85,24 @@ async def test_a_password_lets_in_and_a_wrong_one_is_explained() -> None:
         assert SECRET not in str(refused.value)
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+async def test_an_address_that_is_nearly_right_is_explained() -> None:
+    """A database that there is not; TLS with one that speaks none, which waits for more."""
+    port = free_port()
+    with redis_server(port=str(port), bind="127.0.0.1"):
+        with pytest.raises(EngineUnavailable, match="has no database of that number"):
+            await RedisEngine(parse_redis(f"redis://127.0.0.1:{port}/99")).open()
+        with pytest.raises(EngineUnavailable, match="see whether it runs, whether it speaks TLS there, and"):
+            await RedisEngine(parse_redis(f"rediss://127.0.0.1:{port}/0")).open()
+
+
 async def test_tls_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An authority that the system trusts lets in; else nothing is sent, and the reason is said."""
     authority = trustme.CA()
@@ -92,9 +110,7 @@ async def test_tls_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(
         str(tmp_path / "redis.pem")
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     tls = {
         "tls-port": str(port),
         "bind": "127.0.0.1",

@@ -123,7 +123,7 @@ class HubScreen(ConsoleScreen):
             return self._refusal
         store = self.console_app.books.store
         if store.away_since is not None and store.reason is not None:
-            return f"The store is away: {safe(store.reason)}."
+            return f"Nothing can be stored: {safe(store.reason)}."
         if self.watch_of_hub.newest is None:
             return "Asking the hub how it does."
         return "" if age is None else f"These numbers are {format_age(age)} old: the hub is late to answer."

@@ -228,4 +228,6 @@ def _store_state(stats: HubStatistics) -> tuple[str, str]:
     """Give what is said of the store, and how."""
     if stats.store_up is False:
         return "away, nothing new is kept", "warn"
+    if stats.store_up and stats.store_bytes is None:
+        return "up", "value"
     return format_bytes(stats.store_bytes), "value"

@@ -109,6 +109,12 @@ class Database:
         Raises:
             EngineUnavailable: It can't be used; the message names it and says what to do.
         """
+        moved = moved_name(self._path)
+        if moved.exists() and not self._path.exists():
+            raise EngineUnavailable(
+                f"{self._path} was moved to a Redis (qubix hub move): set storage.engine to that one, or "
+                f"move it back; to begin anew with nothing, take {moved.name} away"
+            )
         with self._explained():
             try:
                 # SQLite gives its log and index files the mode of the database.
@@ -376,6 +382,11 @@ class Database:
             # The low byte is the error; the rest says more of it than a person can use.
             advice = _ADVICE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "can't be used")
             raise EngineUnavailable(f"{self._path} {advice} ({error})") from error
+
+
+def moved_name(path: Path) -> Path:
+    """Give the name that a database has once it was moved to another engine."""
+    return path.with_name(f"{path.name}.moved")
 
 
 def _after_prefix(prefix: str) -> str | None:

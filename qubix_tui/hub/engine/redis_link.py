@@ -6,6 +6,7 @@ to be decided by who knows what it was.
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, Self
 
@@ -194,7 +195,9 @@ class RedisLink:
         # The library takes the first word off where it knows the error.
         word = getattr(error, "status_code", None) or str(error).partition(" ")[0]
         advice = _ADVICE.get(word, "refuses what it is asked")
-        return f"Redis at {self.address} {advice} ({printable(str(error), 200)})"
+        # Of a full one Redis's own words tell no more than the name of a script.
+        detail = "" if word == "OOM" else f" ({printable(str(error), 200)})"
+        return f"Redis at {self.address} {advice}{detail}"
 
     def _explain(self, error: BaseException) -> str:
         where = f"Redis at {self.address}"
@@ -202,15 +205,26 @@ class RedisLink:
         error = error.__cause__ if isinstance(error.__cause__, RedisError) else error
         if isinstance(error, AuthenticationError | AuthorizationError):
             return (
-                f"{where} does not let this hub in: see its user and password ({printable(str(error), 200)})"
+                f"{where} does not let this hub in: see its user and password, in the address and in "
+                f"storage.engine_password_file ({printable(str(error), 200)})"
             )
         if isinstance(error, BusyLoadingError):
             return f"{where} is still reading its file; it answers when it is through"
         if isinstance(error, TimeoutError):
-            return f"{where} does not answer; see whether it runs, and what it is busy with"
+            tls = ", whether it speaks TLS there" if self.address.scheme == "rediss" else ""
+            return f"{where} does not answer; see whether it runs{tls}, and what it is busy with"
+        if isinstance(error, ResponseError) and "DB index" in str(error):
+            return f"{where} has no database of that number: take a smaller one, or see its setting databases"
         causes = (error, error.__cause__, error.__context__)
-        reason = next((one.strerror or str(one) for one in causes if isinstance(one, OSError)), str(error))
+        reason = next((_reason(one) for one in causes if isinstance(one, OSError)), str(error))
         return f"{where} can't be reached: see whether it runs there ({printable(reason, 200)})"
+
+
+def _reason(error: OSError) -> str:
+    """Say in the system's words what failed: asyncio puts its own in their place."""
+    if isinstance(error, ConnectionError) and error.errno:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
 
 
 @contextlib.asynccontextmanager

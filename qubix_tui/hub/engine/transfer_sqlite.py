@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from qubix_tui.hub.clock import SystemClock
 from qubix_tui.hub.engine.backup import sync_directory
-from qubix_tui.hub.engine.database import Database, Limits
+from qubix_tui.hub.engine.database import Database, Limits, moved_name
 from qubix_tui.hub.engine.transfer import BATCH, Channel, Event, Head, MoveFailed, Piece, Row
 
 _ANY: Final = Limits(max_events=2**31, max_age=float(2**31), max_bytes=2**62, max_offsets=2**31)
@@ -75,7 +75,7 @@ class DatabaseSource:
     @property
     def moved(self) -> Path:
         """Where it is once it was moved."""
-        return self._path.with_name(f"{self._path.name}.moved")
+        return moved_name(self._path)
 
     async def leave(self) -> None:
         """Say that it was moved."""
