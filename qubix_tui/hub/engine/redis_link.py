@@ -80,19 +80,26 @@ class RedisLink:
 
         Raises:
             LinkDown: It can't be reached, or does not let this user in; the message says what to do.
+            EngineUnavailable: It refuses the scripts.
         """
         link = cls(_connection(address), address)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await link._connection.connect()
-            for script in scripts:
-                link._scripts[script] = (await link.ask("SCRIPT LOAD", script)).decode()
+            await link._introduce(scripts)
         except BaseException as error:
             await link.close()
             if isinstance(error, TimeoutError | OSError | RedisError):
                 raise LinkDown(link._explain(error)) from error
             raise
         return link
+
+    async def _introduce(self, scripts: Sequence[str]) -> None:
+        names = await self.exchange([("SCRIPT LOAD", script) for script in scripts])
+        for script, name in zip(scripts, names, strict=True):
+            if isinstance(name, Exception):
+                raise EngineUnavailable(self.refusal(name))
+            self._scripts[script] = name.decode()
 
     async def close(self) -> None:
         """Let go of it. Again is no error."""
