@@ -16,7 +16,7 @@ from qubix_tui.protocol.records import Metrics, Provider, ProviderSpec, Provider
 from qubix_tui.protocol.types import Timestamp, Wire, to_timestamp
 
 MAX_RECORD_BYTES = 48 * 1024
-"""A provider's record, encoded: it must fit into one frame with room to spare."""
+"""A provider's record, encoded, when it registers: it must fit into one frame with room to spare."""
 
 PROVIDERS_TABLE: Final = "providers"
 
@@ -180,13 +180,13 @@ def record_size(provider: Provider) -> int:
     return len(codec.encode_record(provider))
 
 
-def make_outcome(stored: StoredProvider, published: Sequence[NewEvent]) -> Outcome:
-    """Put a decision together.
+def check_size(provider: Provider) -> None:
+    """Judge what a provider says of itself; what the hub adds may not make it too long one day.
 
     Raises:
         ProtocolError: ``too_large``: no frame could carry the record.
     """
-    size = record_size(stored.provider)
+    size = record_size(msgspec.structs.replace(provider, state=ProviderState.AVAILABLE, current_job_id=None))
     if size > MAX_RECORD_BYTES:
         raise ProtocolError(
             ErrorCode.TOO_LARGE,
@@ -194,10 +194,14 @@ def make_outcome(stored: StoredProvider, published: Sequence[NewEvent]) -> Outco
             "offer fewer workloads, or describe them more briefly",
             field="data",
         )
+
+
+def make_outcome(stored: StoredProvider, published: Sequence[NewEvent]) -> Outcome:
+    """Put a decision together."""
     return Outcome(
         provider_id=stored.provider.id,
         stored=stored,
-        encoded_size=size,
+        encoded_size=record_size(stored.provider),
         changes=(change_of(stored.provider, stored),),
         events=published,
     )

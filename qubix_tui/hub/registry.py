@@ -21,6 +21,7 @@ from qubix_tui.hub.provider_state import (
     StoredProvider,
     active_state,
     change_of,
+    check_size,
     identity_of,
     make_outcome,
     new_event,
@@ -249,6 +250,7 @@ class Registry(Roster):
         provider = provider_record(
             request, id=provider_id, state=ProviderState.AVAILABLE, registered_at=now, last_heartbeat=now
         )
+        check_size(provider)
         stored = StoredProvider(
             provider=provider, session=1, node=self._cluster.node, instance=request.instance
         )
@@ -265,6 +267,7 @@ class Registry(Roster):
             registered_at=old.provider.registered_at,
             last_heartbeat=self._now(),
         )
+        check_size(provider)
         published: list[NewEvent] = []
         if any(getattr(provider, name) != getattr(old.provider, name) for name in SPEC_MEMBERS):
             update = marketplace.ProviderUpdated(provider=provider)

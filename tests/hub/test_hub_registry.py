@@ -4,6 +4,7 @@ import contextlib
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -330,6 +331,37 @@ def test_draining_takes_no_more_jobs(hub: Hub) -> None:
     entry = hub.register()
     events = hub.commit(hub.registry.set_status(entry, SetStatus(paused=False, draining=True)))
     assert (events[0][2]["status"]["state"], events[0][2]["status"]["reason"]) == ("paused", "draining")
+
+
+def test_a_record_that_just_fits_goes_through_all_states(hub: Hub) -> None:
+    """A longer word for its state, a job's id: what a hub adds refuses no decision that has to be made."""
+    largest = spec()
+    for size in (1_000, 100, 10, 1):
+        while _is_taken(more := _with_workload(largest, size)):
+            largest = more
+    entry = hub.register(largest)
+    hub.commit(hub.registry.hold(entry, "j" * 64))
+    hub.clock.advance(UNREACHABLE_SECONDS)
+    assert hub.sweep()
+    assert entry.state is UNREACHABLE
+    hub.register(largest, same=True)
+    hub.commit(hub.registry.release(entry, pause="a job on it could not be ended"))
+    hub.clock.advance(OFFLINE_SECONDS)
+    assert hub.sweep()
+    assert entry.state is OFFLINE
+
+
+def _with_workload(request: Register, size: int) -> Register:
+    more = Workload(name="w", description="x" * size)
+    return msgspec.structs.replace(request, workloads=[*(request.workloads or ()), more])
+
+
+def _is_taken(request: Register) -> bool:
+    try:
+        Registry(ManualClock()).register(request)
+    except ProtocolError:
+        return False
+    return True
 
 
 def test_a_pause_outlasts_silence_and_restart(hub: Hub) -> None:
