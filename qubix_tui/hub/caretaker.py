@@ -137,13 +137,13 @@ class Caretaker:
         await self._jobs.sweep()
 
     async def _sweep_states(self) -> None:
-        try:
-            await self._providers.sweep()
-            await self._jobs.sweep()
-        except EngineUnavailable as error:
-            _logger.error("new states of providers or jobs were not stored: %s", error)
-        except Exception:
-            _logger.exception("a sweep failed")
+        for sweep in (self._providers.sweep, self._jobs.sweep):
+            try:
+                await sweep()
+            except EngineUnavailable as error:
+                _logger.error("new states of providers or jobs were not stored: %s", error)
+            except Exception:
+                _logger.exception("a sweep failed")
 
     def _sweep_clients(self) -> None:
         now = self._clock.monotonic()

@@ -90,13 +90,15 @@ class JobWatch:
         failure: EngineUnavailable | None = None
         for start in range(0, len(due), _BATCH):
             batch = due[start : start + _BATCH]
-            for result in await asyncio.gather(
+            results = await asyncio.gather(
                 *(self._deal_with(live, given) for live, given in batch), return_exceptions=True
-            ):
+            )
+            for (live, given), result in zip(batch, results, strict=True):
                 if isinstance(result, EngineUnavailable):
                     failure = result
-                elif isinstance(result, BaseException):
-                    raise result
+                elif isinstance(result, Exception):
+                    # One that can't be dealt with is no reason to leave the others.
+                    _logger.error("%s: %s could not be dealt with", live.id, given, exc_info=result)
         if failure is not None:
             raise failure
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from qubix_tui.hub import job_watch
 from qubix_tui.hub.config import HubConfig
-from qubix_tui.hub.job_state import JobSettings
+from qubix_tui.hub.job_state import Decision, JobSettings, LiveJob
 from qubix_tui.hub.job_watch import OVERTIME_SECONDS
 from qubix_tui.hub.registry import OFFLINE_SECONDS, UNREACHABLE_SECONDS
 from qubix_tui.protocol.tokens import Role
@@ -195,6 +196,33 @@ async def test_the_price_is_that_of_the_assignment(
     await agent.complete(order)
     done = await finished(hub, job_id)
     assert (done.price_per_hour, done.cost_micros) == (3.6, 3_600_000)
+
+
+async def test_a_job_that_can_not_be_dealt_with_holds_up_no_other(
+    hub: Running,
+    operator: Client,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A mistake in one rule, for one job: the deadlines of all others are kept."""
+    rules = hub.hub.services.jobs.book.rules
+    end, agents = rules.end, [await join(hub, workerId=name) for name in ("w1", "w2")]
+    bad, good = [await submit(operator) for _ in agents]
+    for agent in agents:
+        await agent.assigned()
+
+    def fail_for_one(live: LiveJob, *args: Any) -> Decision | None:
+        return end(live, *args) if live.id == good else 1 // 0  # type: ignore[return-value]
+
+    monkeypatch.setattr(job_watch, "_BATCH", 1)
+    monkeypatch.setattr(rules, "end", fail_for_one)
+    clock.advance(ACCEPT)
+    await hub.hub.services.jobs.sweep()
+    assert (job(hub, bad).state, job(hub, good).state) == ("assigned", "queued")
+    assert f"{bad}: accept_timeout could not be dealt with" in caplog.text
+    for agent in agents:
+        await agent.client.socket.close()
 
 
 async def test_an_unknown_price_is_an_unknown_cost(

@@ -345,21 +345,27 @@ async def test_it_listens_where_it_is_told() -> None:
 async def test_a_sweep_that_fails_is_logged_and_the_next_one_comes(
     hub: Running, clock: ManualClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mistake in one rule does not end the looking after."""
+    """A mistake in one rule does not end the looking after; nor is one about providers one about jobs."""
+    jobs = 0
+
+    async def sweep_jobs() -> None:
+        nonlocal jobs
+        jobs += 1
+
+    monkeypatch.setattr(hub.hub.services.jobs, "sweep", sweep_jobs)
     monkeypatch.setattr("qubix_tui.hub.caretaker.SWEEP_SECONDS", 0.01)
     providers = hub.hub.services.providers
-    original, calls = providers.sweep, 0
+    calls = 0
 
     async def failing() -> None:
         nonlocal calls
         calls += 1
-        if calls == 1:
-            raise ZeroDivisionError
-        await original()
+        raise ZeroDivisionError
 
     monkeypatch.setattr(providers, "sweep", failing)
     with caplog.at_level(logging.ERROR):
         await eventually(lambda: calls >= 2)
+        assert jobs >= 1
     assert "a sweep failed" in caplog.text
 
 
