@@ -129,6 +129,21 @@ async def test_a_message_comes_to_whom_it_was_sent(server: RedisServer) -> None:
         assert one.inbox == []
 
 
+@pytest.mark.parametrize(("count", "size"), [(20_000, 1), (1_000, 65_536)], ids=["many", "long"])
+async def test_what_hubs_say_to_each_other_keeps_no_commit_out(
+    server: RedisServer, count: int, size: int
+) -> None:
+    """More than waits for Redis is dropped: it is soon out of date. Commits are taken all along."""
+    async with hubs(server, 2) as (one, two):
+        for _ in range(count):
+            one.engine.cluster.send(two.node, bytes(size))
+        assert await one.put("a", b"1", "x") == [1]
+        assert await two.put("b", b"1", "x") == [2]
+        one.engine.cluster.send(two.node, b"last")
+        await eventually(lambda: two.inbox[-1:] == [(one.node, b"last")])
+        assert 100 < len(two.inbox) < count
+
+
 async def test_an_inbox_that_breaks_is_opened_again(server: RedisServer) -> None:
     """What was sent meanwhile is lost; commits are not held up by it."""
     async with hubs(server, 2) as (one, two):

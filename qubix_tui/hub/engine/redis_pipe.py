@@ -157,9 +157,9 @@ class RedisPipe:
         return future
 
     def post(self, *words: Word) -> None:
-        """Send a command for whose answer nobody waits; where nothing is taken now it is dropped."""
-        with contextlib.suppress(EngineUnavailable):
-            self.check()
+        """Send a command for whose answer nobody waits; where much waits already it is dropped."""
+        # Half of the room is for what somebody waits for.
+        if self.trouble is None and self._load < 0.5:
             self._enqueue(_Question(None, words, None))
 
     def check(self) -> None:
@@ -170,12 +170,17 @@ class RedisPipe:
         """
         if self.trouble is not None:
             raise EngineUnavailable(self.trouble)
-        applied = self._applied
-        if (
-            len(self._waiting) + len(applied.pending) >= MAX_WAITING
-            or self._waiting_bytes + applied.pending_bytes >= MAX_WAITING_BYTES
-        ):
+        if self._load >= 1.0:
             raise EngineUnavailable(f"Redis at {self._address} is slower than what it is asked; try again")
+
+    @property
+    def _load(self) -> float:
+        """How much of what may wait does so, from 0 to 1."""
+        applied = self._applied
+        return max(
+            (len(self._waiting) + len(applied.pending)) / MAX_WAITING,
+            (self._waiting_bytes + applied.pending_bytes) / MAX_WAITING_BYTES,
+        )
 
     async def serve(self, link: RedisLink) -> None:
         """Ask what is to be asked, for good.
