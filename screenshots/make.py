@@ -1,20 +1,24 @@
 """Makes the pictures: the real console, on a real hub, with this machine's own agent and a simulated fleet.
 
-``python -m screenshots.make [NAME…]`` writes ``screenshots/NAME.svg`` and ``.png``. Rendering takes Chromium.
+``python -m screenshots.make [NAME…]`` writes ``screenshots/NAME.svg`` and ``.png``. Rendering takes Chromium,
+and the picture of several hubs a redis-server.
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from screenshots import in_browser
+from tests.end_to_end.processes import hub_process
+from tests.redis_server import redis_server
 
 if TYPE_CHECKING:
     from textual.pilot import Pilot
@@ -30,12 +34,13 @@ Drive = Callable[["QubixApp", "Pilot[None]"], Awaitable[None]]
 
 
 class Picture(NamedTuple):
-    """One picture: the size of the terminal, whether the simulated fleet is there, and what to press."""
+    """One picture: the terminal, whether the simulated fleet is there, what to press, hubs on one store."""
 
     columns: int
     rows: int
     crowded: bool
     drive: Drive
+    hubs: int = 1
 
 
 async def until(look: Callable[[], bool], what: str) -> None:
@@ -114,6 +119,7 @@ PICTURES = {
     "provider": Picture(160, 50, True, open_simulated),
     "job": Picture(140, 40, False, run_benchmark),
     "hub": Picture(140, 40, True, show_hub),
+    "hubs": Picture(140, 40, True, show_hub, hubs=3),
     "help": Picture(120, 40, True, show_help),
 }
 
@@ -173,29 +179,59 @@ def main(names: list[str]) -> int:
         return 2
     wanted = {name: PICTURES[name] for name in names or PICTURES if name in PICTURES}
     of_browser = not names or BROWSER in names
-    for crowded in (False, True):
-        chosen = {name: picture for name, picture in wanted.items() if picture.crowded is crowded}
-        if chosen or (crowded and of_browser):
+    for crowded, hubs in ((False, 1), (True, 1), (True, 3)):
+        chosen = {
+            name: picture
+            for name, picture in wanted.items()
+            if picture.crowded is crowded and picture.hubs == hubs
+        }
+        browser = of_browser and crowded and hubs == 1
+        if chosen or browser:
             with tempfile.TemporaryDirectory() as directory:
                 os.environ["QUBIX_HOME"] = directory
-                work = make(
-                    chosen, Path(directory), chromium, crowded=crowded, browser=crowded and of_browser
-                )
-                asyncio.run(work)
+                with hubs_of(Path(directory), hubs) as urls:
+                    fleet = FLEET_SIZE if crowded else 0
+                    work = make(chosen, Path(directory), chromium, urls, fleet=fleet, browser=browser)
+                    asyncio.run(work)
     return 0
 
 
+@contextlib.contextmanager
+def hubs_of(directory: Path, count: int) -> Iterator[Sequence[str]]:
+    """Run the usual hub, or several as processes on a Redis of their own, and give their addresses."""
+    from qubix_tui.cli.demo import local_hub
+
+    with contextlib.ExitStack() as stack:
+        if count == 1:
+            yield [stack.enter_context(local_hub(directory, []))]
+            return
+        server = stack.enter_context(redis_server())
+        hubs = [stack.enter_context(hub_process(directory, "--engine", server.url)) for _ in range(count)]
+        yield [url for _, url in hubs]
+
+
 async def make(
-    chosen: dict[str, Picture], directory: Path, chromium: str, *, crowded: bool, browser: bool
+    chosen: dict[str, Picture],
+    directory: Path,
+    chromium: str,
+    urls: Sequence[str],
+    *,
+    fleet: int,
+    browser: bool,
 ) -> None:
-    """Run a hub, this machine's agent and, for the crowded ones, a simulated fleet; take the pictures."""
+    """Run this machine's agent and, for the crowded ones, a simulated fleet; take the pictures."""
     from qubix_tui import home
-    from qubix_tui.cli.demo import local_agent, local_hub
+    from qubix_tui.cli.demo import local_agent
     from qubix_tui.protocol.tokens import Role
 
-    with local_hub(directory, []) as url, local_agent(url, directory):
+    url = urls[0]
+    with local_agent(url, directory):
         token = home.ensure_local_token(Role.OPERATOR, home=directory)
-        async with simulated(url, FLEET_SIZE if crowded else 0):
+        async with contextlib.AsyncExitStack() as stack:
+            for number, one in enumerate(urls):
+                await stack.enter_async_context(
+                    simulated(one, directory, fleet // len(urls), seed=7 + number)
+                )
             svgs = await asyncio.gather(*(take(picture, url, token) for picture in chosen.values()))
             if browser:
                 seconds = float(os.environ.get("QUBIX_SCREENSHOT_SECONDS", "30"))
@@ -211,8 +247,9 @@ async def make(
 class simulated:  # noqa: N801 - reads as a context
     """A simulated fleet as a process of its own, for as long as the block runs."""
 
-    def __init__(self, url: str, providers: int) -> None:
-        self._arguments = ["simulate", "--providers", str(providers), "--seed", "7", "--hub", url]
+    def __init__(self, url: str, directory: Path, providers: int, seed: int) -> None:
+        self._arguments = ["simulate", "--providers", str(providers), "--seed", str(seed), "--hub", url]
+        self._arguments += ["--token-file", str(directory / "tokens" / "operator")]
         self._wanted = providers > 0
         self._process: asyncio.subprocess.Process | None = None
 

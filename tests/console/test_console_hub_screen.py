@@ -204,6 +204,16 @@ async def test_a_hub_without_its_store_says_so() -> None:
         assert "store away, nothing new is kept" in await shown.text()
 
 
+async def test_a_store_that_has_no_size_is_not_taken_for_unknown() -> None:
+    """A Redis tells no size of its own for one hub; that it is there is known."""
+    async with stage() as shown:
+        shared = msgspec.structs.replace(stats(100), store_up=True, store_bytes=None)
+        shown.connection.replies["hub:stats"] = Event(type=HUB_STATISTICS, data=shared)
+        shown.screen._ask()
+        await shown.app.workers.wait_for_complete()
+        assert "store ok" in await shown.text()
+
+
 async def test_before_an_answer_nothing_is_claimed(snapshot: Snapshot) -> None:
     """No numbers, no zeros: a sentence."""
     async with stage((80, 24)) as shown:

@@ -229,5 +229,5 @@ def _store_state(stats: HubStatistics) -> tuple[str, str]:
     if stats.store_up is False:
         return "away, nothing new is kept", "warn"
     if stats.store_up and stats.store_bytes is None:
-        return "up", "value"
+        return "ok", "value"
     return format_bytes(stats.store_bytes), "value"
