@@ -76,7 +76,7 @@ def redis_client() -> None:
         if error.name != "redis":
             raise
         raise CommandError(
-            "a hub on Redis needs one more package: pip install 'qubix[redis]'", EXIT_FAILED
+            "a hub on Redis needs one more package: pip install '.[redis]' in the source tree", EXIT_FAILED
         ) from None
 
 

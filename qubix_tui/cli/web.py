@@ -68,7 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("qubix_tui"):
             raise
-        raise CommandError("the browser's console needs more packages: pip install 'qubix[web]'") from None
+        raise CommandError(
+            "the browser's console needs more packages: pip install '.[web]' in the source tree"
+        ) from None
     _check_host(arguments.host, insecure=arguments.insecure)
     command = _command(arguments)
     with _listener(arguments.host, arguments.port) as listener:

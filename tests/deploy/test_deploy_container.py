@@ -41,6 +41,11 @@ def test_it_is_built_of_what_is_here(instructions: list[tuple[str, str]]) -> Non
     assert all(re.fullmatch(r"python:[\w.-]+( AS \w+)?", image) for image in said(instructions, "FROM"))
 
 
+def test_it_can_use_a_redis(instructions: list[tuple[str, str]]) -> None:
+    """The extra that a hub on a Redis needs is in it: nothing can be installed into a read-only root."""
+    assert "'/source[redis]'" in said(instructions, "RUN")[0]
+
+
 def test_it_needs_no_root_and_writes_its_home_alone(instructions: list[tuple[str, str]]) -> None:
     """A user by number, as clusters want it, and one volume, which is QUBIX_HOME."""
     assert all(int(number) > 0 for number in said(instructions, "USER")[-1].split(":"))
