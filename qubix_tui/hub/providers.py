@@ -172,6 +172,9 @@ class Providers:
     async def _register(
         self, connection: ProviderConnection, provider_id: str, request: Register
     ) -> StoredProvider:
+        if not connection.is_open:
+            # Its agent may be at another hub by now, where this would end its connection.
+            raise ProtocolError(ErrorCode.CONFLICT, "the connection ended before its provider was registered")
         current = self._connections.get(provider_id)
         try:
             outcome = self.registry.register(request, same_connection=current is connection)
@@ -232,10 +235,13 @@ class Providers:
         """Pause, drain or resume a provider, as its owner wishes.
 
         Raises:
+            ProtocolError: ``conflict``: it has registered at another hub meanwhile.
             EngineUnavailable: The store did not take it.
         """
 
         async def attempt() -> None:
+            if entry.stored.node != self._engine.cluster.node:
+                raise ProtocolError(ErrorCode.CONFLICT, f"{entry.id} is connected to another hub by now")
             outcome = self.registry.set_status(entry, request)
             if outcome is not None:
                 await self._commit(outcome)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -117,6 +118,62 @@ async def test_who_registers_elsewhere_is_connected_once(hubs: Hubs) -> None:
     third = await hubs.agent("a")
     assert (await third.register("w1", name="rig"))["data"]["session"] == again["data"]["session"] + 1
     assert (await second.closed())[0] == 4009
+
+
+async def test_who_has_left_a_held_up_hub_is_not_taken_back_by_it(
+    hubs: Hubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its registration is still to be stored there when its agent gives that up, and registers elsewhere.
+
+    The connection over which it came is gone by then. Else the agent's own would end it, for a minute.
+    """
+    late, commit = hubs.engines["a"], hubs.engines["a"].commit
+    asked, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def held_up(*args: Any, **options: Any) -> list[int]:
+        decided_at = late.position
+        asked.set()
+        await goes_on.wait()
+        return await commit(*args, **options | {"decided_at": decided_at})
+
+    first = await hubs.agent("a")
+    registering = asyncio.create_task(first.register("w1", name="rig"))
+    monkeypatch.setattr(late, "commit", held_up)
+    await asked.wait()
+    late.held = True
+    first.socket.transport.abort()
+    registering.cancel()
+    second = await hubs.agent("b")
+    provider_id = (await second.register("w1", name="rig"))["data"]["providerId"]
+    await eventually(lambda: not hubs.hubs["a"].hub.caretaker.clients)
+    late.held = False
+    goes_on.set()
+    assert (await second.ask("provider:status", {"paused": True}))["type"] == "ok"
+    await eventually(lambda: hubs.state("a", provider_id) == "paused")
+    registry = hubs.hubs["a"].hub.services.providers.registry
+    entry = registry.get(provider_id)
+    assert entry is not None
+    assert (entry.stored.node, entry.stored.session) == ("b", 1)
+
+
+async def test_a_wish_from_a_connection_that_was_replaced_elsewhere_is_none(hubs: Hubs) -> None:
+    """Its hub hears of that when it has the wish stored: what the agent says at the other hub counts."""
+    first = await hubs.agent("a")
+    provider_id = (await first.register("w1", name="rig"))["data"]["providerId"]
+    await eventually(lambda: hubs.state("b", provider_id) == "available")
+    hubs.engines["a"].held = True
+    second = await hubs.agent("b")
+    assert (await second.register("w1", name="rig"))["type"] == "registered"
+    await first.send("provider:status", {"paused": True})
+    assert (await first.closed())[0] == 4009
+    hubs.engines["a"].held = False
+    assert (await second.ask("provider:status", {"paused": True, "reason": "mine"}))["type"] == "ok"
+    await eventually(lambda: hubs.state("a", provider_id) == "paused")
+    entry = hubs.hubs["a"].hub.services.providers.registry.get(provider_id)
+    assert entry is not None
+    assert entry.stored.reason == "mine"
+    told_of = [one for one in hubs.store.log if any(event.channel == "marketplace" for event in one.events)]
+    assert [entry.node for entry in told_of] == ["a", "b"]
 
 
 async def test_another_agent_with_its_identity_is_refused_at_any_hub(hubs: Hubs) -> None:
