@@ -16,6 +16,7 @@ from qubix_tui.hub.jobs import Jobs
 from qubix_tui.hub.provider_state import Entry
 from qubix_tui.hub.providers import Providers
 from qubix_tui.protocol import events
+from qubix_tui.protocol.errors import ProtocolError
 from qubix_tui.protocol.records import Workload
 from qubix_tui.protocol.requests import (
     HeldJob,
@@ -145,6 +146,9 @@ class Agent:
         try:
             await hub.providers.register(connection, request)
         except EngineUnavailable:
+            return
+        except ProtocolError:
+            assert not connection.is_open
             return
         if not connection.is_open or connection.entry is None:
             return
