@@ -189,7 +189,7 @@ class HubService:
             await self._leave()
             for task in (watchdog, told, lost):
                 task.cancel()
-        if lost.done() and not lost.cancelled():
+        if not self._told_to_end.is_set() and lost.done() and not lost.cancelled():
             raise EngineUnavailable(lost.result())
 
     @contextlib.contextmanager

@@ -1,11 +1,21 @@
 """What a hub does for its place on the machine: its own address there, and files for its connections."""
 
+import asyncio
 import logging
 import resource
+import signal
+from pathlib import Path
 
 import pytest
+from websockets.asyncio.client import connect
 
-from qubix_tui.cli.hub_service import allow_files, local_url
+from qubix_tui.cli.hub_service import HubService, allow_files, local_url
+from qubix_tui.hub.config import HubConfig
+from qubix_tui.hub.engine.base import EngineUnavailable
+from qubix_tui.hub.engine.memory import MemoryEngine
+from qubix_tui.hub.server import Hub
+from qubix_tui.notify import Notifier
+from tests.hub.wire import eventually
 
 
 @pytest.mark.parametrize(
@@ -65,3 +75,38 @@ def test_files_are_asked_for(kernel: Kernel, soft: int, says: bool, caplog: pyte
     allow_files(20_256)
     assert kernel.limits[0] == soft
     assert [record.levelname for record in caplog.records] == (["INFO"] if says else [])
+
+
+class LosableEngine(MemoryEngine):
+    """A store that somebody else may take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone = asyncio.Event()
+
+    async def lost(self) -> str:
+        await self.gone.wait()
+        return "the store was taken"
+
+
+@pytest.mark.parametrize("told_to_end", [False, True], ids=["serves", "drains"])
+async def test_a_hub_whose_store_is_lost_fails_unless_it_was_told_to_end(
+    tmp_path: Path, *, told_to_end: bool
+) -> None:
+    """Who serves has to be started again; who lets its clients leave has nothing to do with it any more."""
+    engine = LosableEngine()
+    hub = Hub(HubConfig(port=0, drain_seconds=10.0), engine=engine)
+    service = HubService(hub, directory=tmp_path, notifier=Notifier())
+    running = asyncio.create_task(service.run())
+    await eventually(lambda: hub.ready)
+    client = await connect(hub.url)
+    if told_to_end:
+        signal.raise_signal(signal.SIGTERM)
+        await eventually(lambda: not hub.ready)
+    engine.gone.set()
+    await client.close()
+    if told_to_end:
+        await running
+    else:
+        with pytest.raises(EngineUnavailable, match="the store was taken"):
+            await running
