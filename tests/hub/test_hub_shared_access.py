@@ -1,14 +1,17 @@
 """Who shows a hub what another hub of the same store has handed out a moment ago."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from qubix_tui.hub.engine.base import Replay
 from qubix_tui.protocol.tokens import Role, new_token
 from tests.hub.shared_store import SharedEngine, SharedStore
-from tests.hub.wire import Client, Running, running
+from tests.hub.wire import Client, Running, eventually, running
 
 
 class Hubs:
@@ -79,3 +82,29 @@ async def test_a_token_can_not_be_judged_while_the_store_is_away(hubs: Hubs) -> 
     hubs.engine.away = False
     async with await hubs.late.client(token=token) as client:
         assert (await client.ask("token:list"))["type"] == "tokens"
+
+
+async def test_who_goes_while_its_token_is_judged_leaves_nothing(
+    hubs: Hubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No connection is counted, or looked after, that has ended in its handshake."""
+    token, replay = await hubs.issue(), hubs.engine.replay
+    asked, goes_on, judged = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slowly(*args: Any, **options: Any) -> Replay:
+        asked.set()
+        await goes_on.wait()
+        judged.set()
+        return await replay(*args, **options)
+
+    monkeypatch.setattr(hubs.engine, "replay", slowly)
+    hub = hubs.late.hub
+    connecting = asyncio.create_task(hubs.late.client(token=token))
+    await asked.wait()
+    connecting.cancel()
+    await eventually(lambda: hub.services.admission.connections == 0)
+    goes_on.set()
+    await judged.wait()
+    async with await hubs.late.client(token=token):
+        assert len(hub.caretaker.clients) == hub.services.admission.connections == 1
+    await eventually(lambda: len(hub.caretaker.clients) == hub.services.admission.connections == 0)
