@@ -1,7 +1,6 @@
 """Hubs as real processes, several on one Redis or one alone, each started again where it ends."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -76,13 +75,6 @@ class Hub:
             stdout=subprocess.DEVNULL,
             stderr=self._said,
         )
-
-    def answers(self) -> bool:
-        """Whether somebody listens on its port."""
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-            return True
-        return False
 
     async def is_ready(self) -> bool:
         """Whether it says that it serves."""
@@ -192,12 +184,17 @@ class Hubs:
         """Wait until a hub serves."""
         await until(lambda: hub.port in self._ready, f"the hub on {hub.port} to be ready", patience)
 
+    async def until_ended(self, hub: Hub) -> int:
+        """Wait until a hub's process is gone; gives its exit status."""
+        code = await hub.ended()
+        self._ready.discard(hub.port)
+        return code
+
     async def restart(self, hub: Hub) -> int:
         """Have a hub let its clients leave, and wait until its successor serves; gives how it ended."""
         async with hub.lock:
             os.kill(hub.pid, signal.SIGTERM)
-            code = await hub.ended()
-            self._ready.discard(hub.port)
+            code = await self.until_ended(hub)
             hub.start()
             await self.until_ready(hub)
         return code

@@ -140,7 +140,7 @@ class Ordeal:
             else:
                 await self._strike_process(hub.pid, case.fault)
                 if case.fault == "kill":
-                    await hub.ended()
+                    await hubs.until_ended(hub)
                     # Alone it is missed at once; one of several is gone long enough for the others to see.
                     await asyncio.sleep(self._seconds if len(hubs.all) > 1 else 0)
         await hubs.until_ready(hub, self._patience)
