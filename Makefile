@@ -33,6 +33,7 @@ bench: .venv/ready
 	@$(BIN)/python -m benchmarks.growth
 	@$(BIN)/python -m benchmarks.jobs
 	@$(BIN)/python -m benchmarks.engines
+	@$(BIN)/python -m benchmarks.scale
 	@$(BIN)/python -m benchmarks.agent_cost
 	@$(BIN)/python -m benchmarks.console
 

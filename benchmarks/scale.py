@@ -40,7 +40,8 @@ STATES = Fleet(agents=300, consoles=6, watchers=150, states=True)
 AGENTS = Fleet(agents=3_000, consoles=0, watchers=0, apart=True)
 AGENTS_SHOWN = Fleet(agents=3_000, consoles=1, watchers=0, apart=True)
 NEXT_TO_NONE = Fleet(agents=1, consoles=0, watchers=0, apart=True)
-CHANGES = Fleet(agents=300, consoles=0, watchers=0, apart=True, states=True)
+FEW_CHANGES = Fleet(agents=300, consoles=0, watchers=0, apart=True, states=True)
+MANY_CHANGES = Fleet(agents=2_000, consoles=0, watchers=0, apart=True, states=True)
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Outcome:
         seconds: For how long.
         hubs: Each hub's processor time as a share of one core.
         redis: The Redis's.
+        resident_mib: Each hub's resident memory at the end.
         delivery_ms: Agent to a client that follows it: median, 99th percentile, highest.
         digest_ms: How old a provider's sample is when a console gets it: likewise.
         missing: What did not arrive, in words; empty where all did.
@@ -61,6 +63,7 @@ class Outcome:
     seconds: int
     hubs: list[float]
     redis: float
+    resident_mib: list[float]
     delivery_ms: tuple[float, float, float]
     digest_ms: tuple[float, float, float]
     missing: str
@@ -104,6 +107,7 @@ def measure(fleet: Fleet, count: int, seconds: int, program: str) -> Outcome:
                 time.sleep(4)  # The clients pause before they begin.
                 taken = _watch([process for process, _ in running], redis, seconds - 5)
                 seen = json.loads(clients.read())
+                resident = [process.resident_kib() / 1024 for process, _ in running]
     wanted = fleet.watchers * seconds
     lost = f"{wanted - seen['delivered']} of {wanted} messages, {seen['lost']} connections lost"
     return Outcome(
@@ -111,6 +115,7 @@ def measure(fleet: Fleet, count: int, seconds: int, program: str) -> Outcome:
         seconds=seconds,
         hubs=taken[:-1],
         redis=taken[-1],
+        resident_mib=resident,
         delivery_ms=tuple(seen["delivery_ms"]),
         digest_ms=tuple(seen["digest_ms"]),
         missing=lost if seen["delivered"] != wanted or seen["lost"] else "",
@@ -129,36 +134,34 @@ def _watch(processes: Sequence[Process], redis: psutil.Process, seconds: int) ->
     return [(now - then) / passed for then, now in zip(before, read(), strict=True)]
 
 
-def parts(seconds: int, program: str) -> Iterator[tuple[str, float]]:
-    """Give what each part of the work costs, in microseconds of a processor.
+def parts(seconds: int, program: str) -> Iterator[str]:
+    """Give what each part of the work costs, as lines of the table: microseconds of a processor, KiB.
 
     Every sample and every change of these runs comes to the first hub; a console, where there is one, is at
-    the last.
+    the last. A part is what two runs differ by.
     """
-
-    def each(share: float, fleet: Fleet) -> float:
-        return share / fleet.agents * 1e6
-
-    alone = measure(AGENTS, 1, seconds, program)
-    shown = measure(AGENTS_SHOWN, 2, seconds, program)
     idle = measure(NEXT_TO_NONE, 2, seconds, program)
-    changes = measure(CHANGES, 2, seconds, program)
-    yield "a sample, at the hub of its provider", each(alone.hubs[0], AGENTS)
-    yield (
-        "its headline for another hub, where that shows the fleet",
-        each(shown.hubs[0] - alone.hubs[0], AGENTS),
-    )
-    yield (
-        "a headline of another hub, in the digest of one console",
-        each(shown.hubs[1] - idle.hubs[1], AGENTS),
-    )
-    yield (
-        "a change (a row, two events), at the hub that makes it",
-        each(changes.hubs[0] - idle.hubs[0], CHANGES),
-    )
-    yield "a change, at each other hub", each(changes.hubs[1] - idle.hubs[1], CHANGES)
-    yield "a change, at the Redis", each(changes.redis - idle.redis, CHANGES)
-    yield "an idle hub among two, each second", idle.hubs[1] * 1e6
+    yield f"| an idle hub among two, each second | {idle.hubs[1] * 1e6:,.0f} µs |"
+    alone = measure(AGENTS, 1, seconds, program)
+    yield _cost("a sample, at the hub of its provider", alone.hubs[0], idle.hubs[0], AGENTS)
+    shown = measure(AGENTS_SHOWN, 2, seconds, program)
+    what = "its headline for another hub, where that shows the fleet"
+    yield _cost(what, shown.hubs[0], alone.hubs[0], AGENTS)
+    what = "a headline of another hub, in the digest of one console"
+    yield _cost(what, shown.hubs[1], idle.hubs[1], AGENTS)
+    for where, which in (("at its hub", 0), ("at any other", 1)):
+        kib = (shown.resident_mib[which] - idle.resident_mib[which]) * 1024 / AGENTS_SHOWN.agents
+        yield f"| memory for a provider, {where} | {kib:.1f} KiB |"
+    for fleet in (FEW_CHANGES, MANY_CHANGES):
+        changes = measure(fleet, 2, seconds, program)
+        of = f"a change of {fleet.agents:,} a second (a row, two events)"
+        yield _cost(f"{of}, at the hub that makes it", changes.hubs[0], idle.hubs[0], fleet)
+        yield _cost(f"{of}, at each other hub", changes.hubs[1], idle.hubs[1], fleet)
+        yield _cost(f"{of}, at the Redis", changes.redis, idle.redis, fleet)
+
+
+def _cost(what: str, share: float, without: float, fleet: Fleet) -> str:
+    return f"| {what} | {(share - without) / fleet.agents * 1e6:,.0f} µs |"
 
 
 def line(outcome: Outcome) -> str:
@@ -202,9 +205,9 @@ def main() -> None:
             added = outcome.delivery_ms[1] - first.delivery_ms[1]
             if added > MOST_ADDED_MILLISECONDS or outcome.missing:
                 late.append(f"{what}, {count} hubs: {added:.1f} ms added at the 99th percentile")
-    print("\n| what it costs | µs |\n|---|---|")
-    for what, cost in parts(options.seconds, program):
-        print(f"| {what} | {cost:,.0f} |", flush=True)
+    print("\n| what | costs |\n|---|---|")
+    for part in parts(options.seconds, program):
+        print(part, flush=True)
     print("\n" + ("\n".join(f"NOT REACHED: {what}" for what in late) or "all reached"))
     if options.json:
         options.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2) + "\n")
